@@ -1,0 +1,182 @@
+"""From low-resolution logits to logits at the image's original size, whole or only where a mask is.
+
+Both do what SAM does: bilinear to the padded input, cut the padding, bilinear to the original size.
+Most masks are small, so `upsample_window` computes a part only, with the same arithmetic in the same
+order as `torch.nn.functional.interpolate`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from model.types import Frame
+
+LOW_RES_STRIDE = 4
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A rectangle of the original image: rows y0..y1 and columns x0..x1, ends excluded."""
+
+    y0: int
+    y1: int
+    x0: int
+    x1: int
+
+
+def upsample_logits(low_res_NMhw: Tensor, frame: Frame) -> Tensor:
+    """Upsample logits to the whole image.
+
+    Args:
+        low_res_NMhw: logits at a quarter of the padded input.
+        frame: how the image was laid into the input.
+
+    Returns:
+        (N, M, H, W) float32 at `frame.original_size`.
+    """
+    height, width = frame.input_size
+    padded = F.interpolate(
+        low_res_NMhw.float(), frame.padded_size, mode="bilinear", align_corners=False
+    )
+    return F.interpolate(
+        padded[..., :height, :width], frame.original_size, mode="bilinear", align_corners=False
+    )
+
+
+def regions_above(
+    low_res_Nhw: NDArray[np.float32], threshold: float, frame: Frame
+) -> list[Region | None]:
+    """Bound where upsampled logits can exceed a threshold.
+
+    Interpolation never exceeds the values it lies between, so a pixel above the threshold has a
+    low-resolution neighbour above it.
+
+    Returns:
+        For each map a region that holds every such pixel, or None where there can be none.
+    """
+    above = low_res_Nhw > threshold
+    rows, columns = above.any(axis=2), above.any(axis=1)
+    regions: list[Region | None] = []
+    for row, column in zip(rows, columns, strict=True):
+        if not row.any():
+            regions.append(None)
+            continue
+        y0, y1 = _original_span(row, frame, axis=0)
+        x0, x1 = _original_span(column, frame, axis=1)
+        regions.append(Region(y0, y1, x0, x1) if y0 < y1 and x0 < x1 else None)
+    return regions
+
+
+def _original_span(hit: NDArray[np.bool_], frame: Frame, axis: int) -> tuple[int, int]:
+    """Map the low-resolution indices that are set to a span of original pixels, generously."""
+    index = np.flatnonzero(hit)
+    up = frame.padded_size[axis] / len(hit)
+    scale = frame.input_size[axis] / frame.original_size[axis]
+    first_input = max(0.0, (index[0] - 1) * up)
+    last_input = min(frame.input_size[axis] - 1.0, (index[-1] + 2) * up)
+    if first_input > last_input:  # only padding is hit
+        return 0, 0
+    first = int((first_input - 1) / scale) - 1
+    last = int((last_input + 2) / scale) + 2
+    return max(0, first), min(frame.original_size[axis], last)
+
+
+def cut_window(
+    low_res_hw: NDArray[np.float32], frame: Frame, region: Region
+) -> NDArray[np.float32]:
+    """Copy the low-resolution logits that a region of the image depends on."""
+    rows, columns = (taps.window for taps in _region_taps(frame, region))
+    return low_res_hw[rows, columns].copy()
+
+
+def upsample_window(
+    window_hw: NDArray[np.float32], frame: Frame, region: Region
+) -> NDArray[np.float32]:
+    """Upsample what `cut_window` returned for the same region.
+
+    Returns:
+        (y1 - y0, x1 - x0) float32: what `upsample_logits` has in the region.
+    """
+    rows, columns = _region_taps(frame, region)
+    patch = window_hw
+    for row_step, column_step in zip(rows.steps, columns.steps, strict=True):
+        patch = _blend(patch, column_step, axis=1)
+        patch = _blend(patch, row_step, axis=0)
+    return patch
+
+
+def _region_taps(frame: Frame, region: Region) -> tuple[_AxisTaps, _AxisTaps]:
+    spans = (region.y0, region.y1), (region.x0, region.x1)
+    rows, columns = (
+        _axis_taps(
+            frame.padded_size[axis] // LOW_RES_STRIDE,
+            frame.padded_size[axis],
+            frame.input_size[axis],
+            frame.original_size[axis],
+            *spans[axis],
+        )
+        for axis in (0, 1)
+    )
+    return rows, columns
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Taps:
+    """One linear interpolation along an axis: two source indices and their weights per output."""
+
+    left: NDArray[np.int64]
+    right: NDArray[np.int64]
+    weight_left: NDArray[np.float32]
+    weight_right: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _AxisTaps:
+    """Both interpolations of an axis, on the window of low-resolution indices that they read."""
+
+    window: slice
+    steps: tuple[_Taps, _Taps]
+
+
+@lru_cache(maxsize=4096)
+def _axis_taps(
+    low_size: int, padded_size: int, input_size: int, original_size: int, start: int, stop: int
+) -> _AxisTaps:
+    second = _linear_taps(input_size, original_size, start, stop)
+    first_needed, last_needed = int(second.left[0]), int(second.right[-1])
+    first = _linear_taps(low_size, padded_size, first_needed, last_needed + 1)
+    low_start, low_stop = int(first.left[0]), int(first.right[-1]) + 1
+    return _AxisTaps(
+        slice(low_start, low_stop), (_shifted(first, low_start), _shifted(second, first_needed))
+    )
+
+
+def _linear_taps(in_size: int, out_size: int, start: int, stop: int) -> _Taps:
+    """Bilinear weights without aligned corners, in float32 as torch computes them."""
+    scale = np.float32(in_size) / np.float32(out_size)
+    source = scale * (np.arange(start, stop, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)
+    source = np.maximum(source, np.float32(0))
+    left = np.minimum(source.astype(np.int64), in_size - 1)
+    right = np.minimum(left + 1, in_size - 1)
+    weight_right = np.clip(source - left.astype(np.float32), 0, 1).astype(np.float32)
+    return _Taps(left, right, np.float32(1) - weight_right, weight_right)
+
+
+def _shifted(taps: _Taps, by: int) -> _Taps:
+    return _Taps(taps.left - by, taps.right - by, taps.weight_left, taps.weight_right)
+
+
+def _blend(patch: NDArray[np.float32], taps: _Taps, axis: int) -> NDArray[np.float32]:
+    shape: Sequence[int] = (-1, 1) if axis == 0 else (1, -1)
+    left = patch.take(taps.left, axis)
+    left *= taps.weight_left.reshape(shape)
+    right = patch.take(taps.right, axis)
+    right *= taps.weight_right.reshape(shape)
+    left += right
+    return left
