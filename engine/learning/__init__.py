@@ -1,0 +1,1 @@
+"""Turning masks into better models."""

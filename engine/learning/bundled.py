@@ -1,0 +1,79 @@
+"""The recipe of the bundled model: which data, which crops, how long.
+
+Run it with ``make train-bundled DATA=<folder>``; it continues where it was stopped. The folder holds the
+sets named in `SOURCES`, each with ``annotations.json`` (COCO, compressed RLE) and ``images/``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+from engine.dataset.training_samples import CocoMasks, SampleConfig, prefetch, training_batches
+from model import SIZES, Sam, TrainConfig, save_sam, train
+
+logger = logging.getLogger(__name__)
+
+BSDS, CLOTHING, COCO = "bsds500_trainval", "ccp_clothing", "coco_subset"
+SOURCES = (BSDS, CLOTHING, COCO)
+HELD_OUT = 40
+
+
+def training_sources(data: Path) -> list[CocoMasks]:
+    """Return what the bundled model learns from; validation images are left out."""
+    return [
+        CocoMasks.load(data / BSDS / "annotations.json", split="train"),
+        CocoMasks.load(data / CLOTHING / "annotations.json").hold_out(HELD_OUT)[0],
+        CocoMasks.load(data / COCO / "annotations.json").hold_out(HELD_OUT)[0],
+    ]
+
+
+def validation_sources(data: Path) -> list[CocoMasks]:
+    """Return the images that it has never seen: BSDS val and 40 held-out ones of each other set."""
+    return [
+        CocoMasks.load(data / BSDS / "annotations.json", split="val"),
+        CocoMasks.load(data / CLOTHING / "annotations.json").hold_out(HELD_OUT)[1],
+        CocoMasks.load(data / COCO / "annotations.json").hold_out(HELD_OUT)[1],
+    ]
+
+
+def train_bundled(data: Path, out: Path, config: TrainConfig, samples: SampleConfig) -> Path:
+    """Train, or go on training, and write the averaged weights as ``out/bundled.safetensors``."""
+    torch.manual_seed(config.seed)
+    sam = Sam(SIZES["bundled"])
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    batches = prefetch(training_batches(training_sources(data), samples, config.seed + 1000 * rank))
+    average = train(sam, batches, config, out / "training.pt")
+    weights = out / "bundled.safetensors"
+    if rank == 0:
+        save_sam(average, weights)
+        logger.info("wrote %s", weights)
+    return weights
+
+
+def main() -> None:
+    """Command line of ``make train-bundled``."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder with the data sets")
+    parser.add_argument("--out", type=Path, default=Path("checkpoints"), help="where to write")
+    parser.add_argument("--steps", type=int, default=TrainConfig().steps, help="optimiser steps")
+    parser.add_argument("--crop-px", type=int, default=SampleConfig().crop_px, help="side of a crop")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if torch.distributed.is_torchelastic_launched():
+        dist.init_process_group("gloo")
+    torch.set_num_threads(1 if dist.is_initialized() else torch.get_num_threads())
+    train_bundled(
+        arguments.data,
+        arguments.out,
+        TrainConfig(steps=arguments.steps),
+        SampleConfig(crop_px=arguments.crop_px),
+    )
+
+
+if __name__ == "__main__":
+    main()
