@@ -8,6 +8,8 @@ Options of one stage (`AutomaticConfig` and the like) live beside their owner, n
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from engine.errors import BadInputError
 
-__all__ = ["LogLevel", "Settings", "load_settings"]
+__all__ = ["LogLevel", "Settings", "default_environment", "load_settings"]
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
@@ -41,6 +43,12 @@ class Settings(BaseSettings):
     images_per_shard: int = Field(default=64, gt=0)
     read_threads: int = Field(default=8, gt=0, le=256)
     log_level: LogLevel = "INFO"
+
+
+def default_environment(defaults: Mapping[str, str]) -> None:
+    """Set environment variables, for libraries and child processes, that are not set yet."""
+    for name, value in defaults.items():
+        os.environ.setdefault(name, value)
 
 
 def load_settings(**overrides: object) -> Settings:

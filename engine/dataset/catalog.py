@@ -48,6 +48,7 @@ _NAMESPACE = "dataset"
 _COMMIT_ID = "commit-id"
 _BUSY_SECONDS = 30
 _ATTEMPTS = 30
+_LOOKS = 5
 
 T = TypeVar("T")
 
@@ -98,7 +99,7 @@ class Workspace:
         workspace = cls(root, LocalStore(root), catalog)
         try:
             for table in TABLES:
-                _retry(f"create table {table}", lambda t=table: workspace._ensure_table(t))  # type: ignore[misc]  # bound now
+                workspace._ensure_table(table)
         except BaseException:
             workspace.close()
             raise
@@ -126,22 +127,10 @@ class Workspace:
             WorkspaceError: the table's metadata is missing.
             TransientError: the catalog stayed busy.
         """
-        # A reader may come between another process's commits and find the metadata file that it
-        # was told of already deleted: the next look finds the newer one.
-        for attempt in range(5):
-            try:
-                return _retry(
-                    f"load table {name}", lambda: self._catalog.load_table((_NAMESPACE, name))
-                )
-            except FileNotFoundError as error:
-                missing = error
-                _back_off(attempt)
-            except NoSuchTableError as error:
-                raise WorkspaceError(f"{self.root}: the catalog has no table {name}") from error
-        raise WorkspaceError(
-            f"{self.root}: table {name} has lost its metadata ({missing}); restore the folder "
-            "'tables' from a backup"
-        ) from missing
+        table = self._load(name)
+        if table is None:
+            raise WorkspaceError(f"{self.root}: the catalog has no table {name}")
+        return table
 
     def append_rows(
         self, table: TableName, rows: pa.Table | Callable[[Table], pa.Table], commit_id: str
@@ -236,23 +225,47 @@ class Workspace:
 
         return _retry(f"commit {commit_id} to table {name}", attempt)
 
+    def _load(self, name: TableName) -> Table | None:
+        # A reader may come between two commits of others and find the metadata file that it was
+        # told of already deleted: the next look finds the newer one.
+        for number in range(_LOOKS):
+            try:
+                return _retry(
+                    f"load table {name}", lambda: self._catalog.load_table((_NAMESPACE, name))
+                )
+            except NoSuchTableError:
+                return None
+            except FileNotFoundError as error:
+                missing = error
+                _back_off(number)
+        raise WorkspaceError(
+            f"{self.root}: table {name} has lost its metadata ({missing}); restore the folder "
+            "'tables' from a backup"
+        ) from missing
+
     def _ensure_table(self, name: TableName) -> None:
-        if not self._catalog.namespace_exists(_NAMESPACE):
-            # Another process may be first, between the question and the act.
-            with suppress(NamespaceAlreadyExistsError, IntegrityError):
-                self._catalog.create_namespace(_NAMESPACE)
-        if not self._catalog.table_exists((_NAMESPACE, name)):
-            schema = iceberg_schema(name)
+        if self._load(name) is not None:
+            return
+        schema = iceberg_schema(name)
+        properties = {
+            **TABLE_PROPERTIES,
+            "schema.name-mapping.default": schema.name_mapping.model_dump_json(),
+        }
+
+        def attempt() -> None:
+            # Another process may be first, between each question and its act.
+            if not self._catalog.namespace_exists(_NAMESPACE):
+                with suppress(NamespaceAlreadyExistsError, IntegrityError):
+                    self._catalog.create_namespace(_NAMESPACE)
             with suppress(TableAlreadyExistsError):
                 self._catalog.create_table(
                     (_NAMESPACE, name),
                     schema,
                     location=file_uri(self.root / "tables" / name),
-                    properties={
-                        **TABLE_PROPERTIES,
-                        "schema.name-mapping.default": schema.name_mapping.model_dump_json(),
-                    },
+                    properties=properties,
                 )
+
+        _retry(f"create table {name}", attempt)
 
 
 def commit_history(table: Table) -> list[Commit]:

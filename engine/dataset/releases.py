@@ -136,13 +136,14 @@ def scan(
         row_filter: an SQL-like condition (``"image_id = 5 and area > 100"``) or an expression.
 
     Returns:
-        Rows with the columns and types of `arrow_schema`; in no promised order.
+        Rows with the types of `arrow_schema`, columns in its order; rows in no promised order.
 
     Raises:
         BadInputError: a column that the table does not have, or a condition that cannot be read.
         WorkspaceError: the release's snapshot is gone.
     """
-    return _plan(workspace, release, table, columns, row_filter).to_arrow()
+    rows = _plan(workspace, release, table, columns, row_filter).to_arrow()
+    return rows.cast(_schema_of(table, rows.schema.names))
 
 
 def scan_batches(
@@ -153,7 +154,8 @@ def scan_batches(
     row_filter: str | BooleanExpression = _EVERY_ROW,
 ) -> pa.RecordBatchReader:
     """Read a table as it was in a release, batch by batch; arguments and errors as in `scan`."""
-    return _plan(workspace, release, table, columns, row_filter).to_arrow_batch_reader()
+    batches = _plan(workspace, release, table, columns, row_filter).to_arrow_batch_reader()
+    return batches.cast(_schema_of(table, batches.schema.names))
 
 
 def _plan(
@@ -177,6 +179,12 @@ def _plan(
         selected_fields=tuple(columns) if columns is not None else ("*",),
         snapshot_id=snapshot_id,
     )
+
+
+def _schema_of(table: TableName, names: Sequence[str]) -> pa.Schema:
+    # pyiceberg widens strings when there is nothing to read
+    schema = arrow_schema(table)
+    return pa.schema([schema.field(name) for name in names])
 
 
 def _condition(row_filter: str | BooleanExpression, schema: Schema) -> BooleanExpression:

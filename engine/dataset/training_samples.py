@@ -14,8 +14,9 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,21 +110,19 @@ class CocoMasks:
         return CocoMasks(self.name, kept), CocoMasks(self.name, held)
 
 
-def _labelled_mask(annotation: dict[str, object]) -> LabelledMask:
-    match annotation:
-        case {
-            "segmentation": {"size": [int(height), int(width)], "counts": str(counts)},
-            "bbox": [x, y, w, h],
-            "area": int(area) | float(area),
-        }:
-            votes = annotation.get("votes", 1)
-            return LabelledMask(
-                Rle(height, width, counts),
-                (float(x), float(y), float(w), float(h)),
-                float(area),
-                votes if isinstance(votes, int) else 1,
-            )
-    raise ValueError(f"annotation {annotation.get('id')} has no compressed RLE, bbox and area")
+def _labelled_mask(annotation: dict[str, Any]) -> LabelledMask:
+    """Check one annotation; KeyError, TypeError or ValueError where it is not as expected."""
+    segmentation = annotation["segmentation"]
+    height, width = segmentation["size"]
+    if not isinstance(segmentation["counts"], str):
+        raise TypeError(f"annotation {annotation['id']}: expected a compressed RLE")
+    x, y, w, h = annotation["bbox"]
+    return LabelledMask(
+        Rle(int(height), int(width), segmentation["counts"]),
+        (float(x), float(y), float(w), float(h)),
+        float(annotation["area"]),
+        int(annotation.get("votes", 1)),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,17 +151,19 @@ class SampleConfig:
 def training_batches(
     sources: Sequence[CocoMasks], config: SampleConfig, seed: int
 ) -> Iterator[TrainBatch]:
-    """Yield batches for ever, every image of every source equally often, in an order fixed by `seed`."""
+    """Yield batches for ever, every image equally often, in an order fixed by `seed`."""
     random = np.random.default_rng(seed)
     images = [image for source in sources for image in source.images]
     read = lru_cache(maxsize=len(images))(lambda index: images[index].read())
     order: list[int] = []
     while True:
-        crops, masks, owners = [], [], []
+        crops: list[Tensor] = []
+        masks: list[Tensor] = []
+        owners: list[int] = []
         while len(crops) < config.images_per_batch:
             order = order or random.permutation(len(images)).tolist()
             index = order.pop()
-            sample = cut_sample(images[index], lambda i=index: read(i), config, random)
+            sample = cut_sample(images[index], partial(read, index), config, random)
             if sample is not None:
                 owners += [len(crops)] * len(sample[1])
                 crops.append(sample[0])
@@ -176,7 +177,7 @@ def cut_sample(
     config: SampleConfig,
     random: np.random.Generator,
 ) -> tuple[Tensor, Tensor] | None:
-    """Cut one crop around a random mask: (S, S, 3) uint8 and (M, S, S) bool; None if nothing shows."""
+    """Cut a crop around a random mask: (S, S, 3) uint8, (M, S, S) bool; None if nothing shows."""
     low, high = config.scale_range
     scale = config.image_size / max(image.height, image.width)
     scale *= low * (high / low) ** random.random()
@@ -259,7 +260,8 @@ def _vary_colour(
     elif chance < 0.14:
         image_HWC = 255 - image_HWC
     if random.random() < 0.1:
-        image_HWC = image_HWC + random.normal(0, random.uniform(2, 15), image_HWC.shape)
+        noise = random.normal(0, random.uniform(2, 15), image_HWC.shape)
+        image_HWC = image_HWC + noise.astype(np.float32)
     return np.clip(image_HWC, 0, 255).astype(np.float32)
 
 
@@ -271,7 +273,7 @@ def prefetch(batches: Iterator[TrainBatch], depth: int = 4) -> Iterator[TrainBat
         try:
             for batch in batches:
                 ready.put(batch)
-        except BaseException as error:  # noqa: BLE001 - handed to the consumer, who raises it
+        except BaseException as error:
             ready.put(error)
 
     threading.Thread(target=work, name="training-samples", daemon=True).start()

@@ -54,7 +54,7 @@ class OracleFeatures:
         phase: mean colour of the crop, 0..255: gives each crop its own waves and scores.
     """
 
-    colours_hwC3: Float32Array  # noqa: N815 - shape suffix
+    colours_hwC3: Float32Array
     height_cells: int
     width_cells: int
     phase: float
@@ -79,7 +79,7 @@ class OracleScene:
     width: int = 143
     n_shapes: int = 15
     iou_steps: int = 0
-    image_HWC3: UInt8Array = field(init=False)  # noqa: N815 - shape suffix
+    image_HWC3: UInt8Array = field(init=False)
 
     def __post_init__(self) -> None:
         image_HWC3 = paint_scene(self.seed, self.height, self.width, self.n_shapes)

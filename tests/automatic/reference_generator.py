@@ -92,7 +92,7 @@ class ReferenceMask:
         point_xy: the prompt, image frame.
     """
 
-    mask_HW: BoolArray  # noqa: N815 - shape suffix
+    mask_HW: BoolArray
     bbox_xywh: tuple[int, int, int, int]
     area: int
     predicted_iou: float
@@ -105,7 +105,7 @@ class ReferenceMask:
 class Candidate:
     """A mask on its way through the filters; mask, boxes and point are in the image frame."""
 
-    mask_HW: BoolArray  # noqa: N815 - shape suffix
+    mask_HW: BoolArray
     box_xyxy: BoxXYXY
     predicted_iou: float
     stability_score: float

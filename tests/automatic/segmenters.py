@@ -100,4 +100,3 @@ class PlainSam:
             )
             logits = self.sam.mask_decoder.draw(scored)
         return logits[:, 1:].numpy(), scored.iou_N4[:, 1:].numpy()
-

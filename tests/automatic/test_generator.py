@@ -22,7 +22,7 @@ from tests.automatic.reference_generator import (
 )
 from tests.automatic.segmenters import OracleSegmenter, PlainSam, small_vit_sam
 
-SIZES = [(97, 143), (143, 97), (64, 64), (31, 200)]
+SIZES = [(97, 143), (64, 64), (31, 200)]
 
 
 def both(
@@ -57,7 +57,7 @@ def test_oracle_logits_give_the_masks_of_the_reference(
 ) -> None:
     scene = OracleScene(seed=sum(size), height=size[0], width=size[1])
     options: dict[str, float | int] = {
-        "points_per_side": 8,
+        "points_per_side": 6,
         "points_per_batch": 10,
         "pred_iou_thresh": 0.7,
         "stability_score_thresh": 0.8,
@@ -68,7 +68,7 @@ def test_oracle_logits_give_the_masks_of_the_reference(
     ours, reference = both(
         scene.image_HWC3, options, OracleSegmenter(scene), scene.encode, scene.decode
     )
-    assert len(reference) > 2
+    assert len(reference) > 1
     assert_equal(ours, reference)
 
 
@@ -111,11 +111,13 @@ def test_a_real_decoder_gives_the_masks_of_the_reference(
     sam = small_vit_sam(seed=1)
     image = OracleScene(seed=2, height=size[0], width=size[1]).image_HWC3
     options: dict[str, float | int] = {
-        "points_per_side": 5,
+        "points_per_side": 4,
         "points_per_batch": 16,
         "pred_iou_thresh": 0.7,
         "stability_score_thresh": 0.5,
         "stability_score_offset": 0.3,
+        "box_nms_thresh": 1.0,  # random weights give noise that fills the image: keep duplicates
+        "crop_nms_thresh": 1.0,
         "crop_n_layers": crop_n_layers,
         "crop_n_points_downscale_factor": 2,
         "min_mask_region_area": min_mask_region_area,

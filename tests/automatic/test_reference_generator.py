@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from tests.automatic.oracle_segmenter import OracleFeatures, OracleScene
 from tests.automatic.reference_generator import (
     BoolArray,
     BoxXYXY,
     Float32Array,
+    Float64Array,
     ReferenceConfig,
     ReferenceMask,
     UInt8Array,
@@ -52,11 +54,11 @@ def rectangle_logits(x0: int, y0: int, x1: int, y1: int) -> Float32Array:
 
 def always(
     *logits: Float32Array, iou: tuple[float, float, float] = (0.95, 0.94, 0.93)
-) -> Callable[[Any, Float32Array], tuple[Float32Array, Float32Array]]:
+) -> Callable[[Any, Float64Array], tuple[Float32Array, Float32Array]]:
     """A decoder that answers every point with the same three maps (the last is repeated)."""
     three = [logits[min(k, len(logits) - 1)] for k in range(3)]
 
-    def decode(features: Any, points_N2: Float32Array) -> tuple[Float32Array, Float32Array]:
+    def decode(features: Any, points_N2: Float64Array) -> tuple[Float32Array, Float32Array]:
         n_points = len(points_N2)
         return np.stack([three] * n_points), np.array([iou] * n_points, dtype=np.float32)
 
@@ -82,15 +84,15 @@ class TestPointGrid:
     def test_deeper_layers_get_fewer_points(self) -> None:
         seen: list[int] = []
 
-        def decode(features: Any, points_N2: Float32Array) -> tuple[Float32Array, Float32Array]:
+        def decode(features: Any, points_N2: Float64Array) -> tuple[Float32Array, Float32Array]:
             seen.append(len(points_N2))
             return always(rectangle_logits(0, 0, 0, 0))(features, points_N2)
 
         config = ReferenceConfig(
-            points_per_side=5, crop_n_layers=1, crop_n_points_downscale_factor=2
+            points_per_side=3, crop_n_layers=1, crop_n_points_downscale_factor=2
         )
         reference_masks(blank_image(), config, no_features, decode)
-        assert seen == [25, 4, 4, 4, 4]
+        assert seen == [9, 1, 1, 1, 1]
 
 
 class TestCropBoxes:
@@ -114,9 +116,9 @@ class TestCropBoxes:
 
 class TestPrompts:
     def test_points_are_scaled_to_the_input_frame_without_the_half_pixel(self) -> None:
-        seen: list[Float32Array] = []
+        seen: list[Float64Array] = []
 
-        def decode(features: Any, points_N2: Float32Array) -> tuple[Float32Array, Float32Array]:
+        def decode(features: Any, points_N2: Float64Array) -> tuple[Float32Array, Float32Array]:
             seen.append(points_N2)
             return always(rectangle_logits(0, 0, 0, 0))(features, points_N2)
 
@@ -126,7 +128,7 @@ class TestPrompts:
             [[256.0, 128.0], [768.0, 128.0], [256.0, 384.0]],
             [[768.0, 384.0]],
         ]
-        assert seen[0].dtype == np.float32
+        assert seen[0].dtype == np.float64
 
     def test_the_encoder_sees_each_crop_once_as_raw_pixels(self) -> None:
         image = np.arange(100 * 150 * 3, dtype=np.int64).reshape(100, 150, 3).astype(np.uint8)
@@ -392,7 +394,7 @@ class TestWholeGenerator:
             return crop_HWC3
 
         def decode(
-            crop_HWC3: UInt8Array, points_N2: Float32Array
+            crop_HWC3: UInt8Array, points_N2: Float64Array
         ) -> tuple[Float32Array, Float32Array]:
             bright = torch.from_numpy((crop_HWC3[None, None, ..., 0] > 0).astype(np.float32))
             enlarged = torch.nn.functional.interpolate(bright, (256, 256), mode="nearest")
@@ -463,7 +465,7 @@ class TestOracleScene:
     def test_answers_do_not_depend_on_how_points_are_batched(self) -> None:
         scene = OracleScene()
         features = scene.encode(scene.image_HWC3)
-        points = np.array([[100, 50], [511.5, 300.25], [1000, 690]], dtype=np.float32)
+        points = np.array([[100, 50], [511.5, 300.25], [1000, 690]], dtype=np.float64)
         logits, iou = scene.decode(features, points)
         assert logits.shape == (3, 3, 256, 256)
         assert logits.dtype == iou.dtype == np.float32
@@ -475,15 +477,17 @@ class TestOracleScene:
     def test_no_points_give_empty_answers(self) -> None:
         scene = OracleScene()
         features = scene.encode(scene.image_HWC3)
-        logits, iou = scene.decode(features, np.empty((0, 2), dtype=np.float32))
+        logits, iou = scene.decode(features, np.empty((0, 2), dtype=np.float64))
         assert logits.shape == (0, 3, 256, 256)
         assert iou.shape == (0, 3)
 
     def test_a_last_bit_of_a_point_changes_only_last_bits_of_the_answer(self) -> None:
         scene = OracleScene()
         features = scene.encode(scene.image_HWC3)
-        points = point_grid(4).astype(np.float32) * np.array([1024, 695], dtype=np.float32)
-        nudged = np.nextafter(points, np.float32(2000), dtype=np.float32)
+        points = point_grid(4) * np.array([1024, 695])
+        # A float32 step: the largest difference that a generator's own rounding may make.
+        single = points.astype(np.float32)
+        nudged = np.nextafter(single, np.float32(2000)).astype(np.float64)
         logits, iou = scene.decode(features, points)
         nudged_logits, nudged_iou = scene.decode(features, nudged)
         np.testing.assert_allclose(nudged_logits, logits, atol=0.05)
@@ -507,7 +511,7 @@ class TestOracleScene:
 
     def test_rounded_scores_make_ties(self) -> None:
         scene = OracleScene(iou_steps=32)
-        points = point_grid(4).astype(np.float32) * np.array([1024, 695], dtype=np.float32)
+        points = point_grid(4) * np.array([1024, 695])
         _, iou = scene.decode(scene.encode(scene.image_HWC3), points)
         assert len(np.unique(iou)) < iou.size
         np.testing.assert_array_equal(iou * 32, np.rint(iou * 32))
@@ -517,7 +521,7 @@ class TestOracleScene:
         features = scene.encode(scene.image_HWC3)
         assert isinstance(features, OracleFeatures)
         assert (features.height_cells, features.width_cells) == (174, 256)
-        logits, _ = scene.decode(features, np.array([[500, 690]], dtype=np.float32))
+        logits, _ = scene.decode(features, np.array([[500, 690]], dtype=np.float64))
         assert (logits[:, :, 174:] < -1).all()
 
 

@@ -49,7 +49,7 @@ class _Effects:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-def fork(action: Callable[[], None]) -> int:
+def fork(action: Callable[[], object]) -> int:
     """Run `action` in a child; return its pid. The child's status is 1 when it raises."""
     pid = os.fork()
     if pid:
@@ -94,7 +94,7 @@ def main(mode: str, root: Path, rest: list[str]) -> None:
             here = root / str(number)
             # Threads make the count vary by a few: a run may just get through.
             must(wait(fork(lambda: watched(here, inputs, number))), -signal.SIGKILL, 0)  # noqa: B023
-            must(wait(fork(lambda: auto(here, inputs) and None)), 0)  # noqa: B023
+            must(wait(fork(lambda: auto(here, inputs))), 0)  # noqa: B023
     elif mode == "grow":
         kill_at, status = 7, -signal.SIGKILL
         while status == -signal.SIGKILL:
