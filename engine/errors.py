@@ -1,7 +1,8 @@
 """The engine's errors, in one tree.
 
 EngineError
-├── TransientError        the same call may succeed later (a busy database, a lost connection): retry
+├── TransientError        the same call may succeed later (a busy database, a lost connection):
+retry ├── PartlyDoneError       some of the work is done and kept; the same call again does the rest
 └── TerminalError         the same call will fail again: stop and tell the user
     ├── BadInputError     what was handed in is wrong: a path, a list, an option
     ├── ImageError        one image cannot be used; carries the reason that the run records
@@ -20,6 +21,10 @@ class TransientError(EngineError):
     """The same call may succeed later; callers retry with a back-off."""
 
 
+class PartlyDoneError(EngineError):
+    """Some of the work is done and kept; the same call again does the rest."""
+
+
 class TerminalError(EngineError):
     """The same call will fail again; callers stop and say why."""
 
@@ -32,7 +37,8 @@ class ImageError(TerminalError):
     """One image cannot be used.
 
     Attributes:
-        reason: short machine-readable cause, e.g. ``"truncated"`` or ``"too-large"``; runs count by it.
+        reason: short machine-readable cause, e.g. ``"truncated"`` or ``"too-large"``; runs count by
+            it.
     """
 
     def __init__(self, reason: str, message: str) -> None:

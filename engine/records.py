@@ -166,3 +166,35 @@ class Release:
     images: int = 0
     masks: int = 0
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutomaticOutcome:
+    """What one call of the automatic stage did.
+
+    Attributes:
+        release: the newest release of the workspace afterwards.
+        images_listed: usable images that were named.
+        images_masked: of these, masked by this call; the others had been masked before.
+        images_without_masks: masked images in which nothing passed the thresholds.
+        duplicates: named images whose content another one has.
+        masks: number of masks made.
+        median_masks_per_image: over the images masked.
+        skipped: images that could not be used.
+        seconds: wall time.
+    """
+
+    release: str | None
+    images_listed: int
+    images_masked: int
+    images_without_masks: int
+    duplicates: int
+    masks: int
+    median_masks_per_image: float
+    skipped: tuple[SkippedImage, ...]
+    seconds: float
+
+    @property
+    def images_per_second(self) -> float:
+        """Masked images over the wall time."""
+        return self.images_masked / self.seconds if self.seconds else 0.0

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
 from engine.errors import BadInputError
 from model import Sam
 
+_PAPER_RULES = (
+    "crop_n_layers",
+    "crop_n_points_downscale_factor",
+    "min_mask_region_area",
+    "max_mask_area_ratio",
+    "drop_small_masks",
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutomaticConfig:
-    """How to prompt an image everywhere and which masks to keep; defaults are the public generator's.
+    """How to prompt an image everywhere and which masks to keep; defaults as in the public code.
 
     Attributes:
         points_per_side: the grid on the whole image has this many points squared.
@@ -24,9 +33,10 @@ class AutomaticConfig:
         crop_overlap_ratio: overlap of the first layer's crops as a share of the short side.
         crop_n_points_downscale_factor: layer i has points_per_side / factor**i points per side.
         min_mask_region_area: islands and holes below this many pixels are removed; 0 leaves them.
-        max_mask_area_ratio: masks that fill more of the image are dropped; 1 keeps them (paper: 0.95).
-        drop_small_masks: drop a mask whose largest island is below `min_mask_region_area`, as the paper
-            does; the public generator keeps the island.
+        max_mask_area_ratio: masks that fill more of the image are dropped; 1 keeps them (paper:
+            0.95).
+        drop_small_masks: drop a mask whose largest island is below `min_mask_region_area`, as the
+            paper does; the public generator keeps the island.
 
     Raises:
         BadInputError: a value out of range.
@@ -81,11 +91,34 @@ class AutomaticConfig:
 
     @classmethod
     def recommended(cls, sam: Sam, **explicit: float | int | bool) -> AutomaticConfig:
-        """Start from the thresholds that a model carries for its own scores; explicit values win."""
+        """Start from the thresholds that a model carries; explicit values win."""
         return cls(**{**asdict(sam.config.recommended), **explicit})
+
+    @classmethod
+    def for_model(
+        cls, sam: Sam, explicit: Mapping[str, float | int | bool], preset: str | None = None
+    ) -> AutomaticConfig:
+        """Combine a preset's crops and area rules, the model's thresholds and what the user set.
+
+        The thresholds come from the model even under a preset: predicted IoUs mean what the model
+        that predicts them means. For SAM's own checkpoints they are the paper's.
+
+        Args:
+            sam: the model.
+            explicit: settings by name; they win.
+            preset: ``paper`` or None.
+
+        Raises:
+            BadInputError: an unknown preset or setting, or a value out of range.
+        """
+        if preset not in (None, "paper"):
+            raise BadInputError(f"unknown preset {preset!r}; expected 'paper'")
+        if unknown := sorted(set(explicit) - {f.name for f in fields(cls)}):
+            raise BadInputError(f"unknown settings: {', '.join(unknown)}")
+        paper = cls.paper()
+        rules = {name: getattr(paper, name) for name in _PAPER_RULES} if preset else {}
+        return cls.recommended(sam, **{**rules, **explicit})
 
     def result_fields(self) -> dict[str, float | int | bool]:
         """Return the settings that decide the result, by name: all but the batch size."""
-        return {
-            f.name: getattr(self, f.name) for f in fields(self) if f.name != "points_per_batch"
-        }
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "points_per_batch"}

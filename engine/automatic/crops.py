@@ -39,7 +39,8 @@ def layered_crops(height: int, width: int, crop_n_layers: int, overlap_ratio: fl
         height: of the image in pixels.
         width: of the image in pixels.
         crop_n_layers: layers besides the whole image.
-        overlap_ratio: overlap in the first layer as a share of the short side; halved with each layer.
+        overlap_ratio: overlap in the first layer as a share of the short side; halved with each
+            layer.
     """
     crops = [Crop(0, 0, width, height, 0)]
     for layer in range(1, crop_n_layers + 1):
@@ -50,7 +51,9 @@ def layered_crops(height: int, width: int, crop_n_layers: int, overlap_ratio: fl
         for column, row in product(range(per_side), repeat=2):
             x0, y0 = (crop_width - overlap) * column, (crop_height - overlap) * row
             crop = Crop(x0, y0, min(x0 + crop_width, width), min(y0 + crop_height, height), layer)
-            if crop.x0 < crop.x1 and crop.y0 < crop.y1:  # tiny images leave nothing for some windows
+            if (
+                crop.x0 < crop.x1 and crop.y0 < crop.y1
+            ):  # tiny images leave nothing for some windows
                 crops.append(crop)
     return crops
 

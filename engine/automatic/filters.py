@@ -35,7 +35,9 @@ def is_stable(score: np.float32, threshold: float) -> bool:
     return bool(score >= np.float32(threshold)) if threshold > 0 else True
 
 
-def touches_crop_edge(box_xyxy: tuple[int, int, int, int], crop: Crop, height: int, width: int) -> bool:
+def touches_crop_edge(
+    box_xyxy: tuple[int, int, int, int], crop: Crop, height: int, width: int
+) -> bool:
     """Tell whether a box ends at a side of its crop that is not a side of the image.
 
     Such a mask was probably cut off; a neighbouring or larger crop shows it whole.

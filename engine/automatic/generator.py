@@ -1,13 +1,14 @@
 """Prompt an image everywhere, keep what is worth keeping: the public SAM generator's semantics.
 
-Each crop is encoded once and prompted with a grid. A mask passes by predicted IoU, stability and distance
-from crop edges; duplicates go within a crop by score and across crops in favour of the smaller crop; then
-small holes and islands go. The result equals the public generator's; the order of work does not:
+Each crop is encoded once and prompted with a grid. A mask passes by predicted IoU, stability and
+distance from crop edges; duplicates go within a crop by score and across crops in favour of the
+smaller crop; then small holes and islands go. The result equals the public generator's; the order
+of work does not:
 
 - prompts are scored first, and only those with a promising mask are drawn;
 - full-resolution logits exist for one mask at a time, and only where the mask is;
-- survivors become RLE at the very end. A candidate in between is a window of low-resolution logits, so
-  memory depends on the batch and the grid, never on the image's size times the number of masks.
+- survivors become RLE at the very end. A candidate in between is a window of low-resolution logits,
+  so memory depends on the batch and the grid, never on the image's size times the number of masks.
 
 Source: Segment Anything, section 4 and appendix B.
 """
@@ -206,12 +207,17 @@ def _candidate(
     box = tight_box(mask)
     if box is None:
         return None
-    if np.count_nonzero(mask) > config.max_mask_area_ratio * frame.original_size[0] * frame.original_size[1]:
+    if (
+        np.count_nonzero(mask)
+        > config.max_mask_area_ratio * frame.original_size[0] * frame.original_size[1]
+    ):
         return None
     x0, y0, x1, y1 = box
     tight = Region(region.y0 + y0, region.y0 + y1 + 1, region.x0 + x0, region.x0 + x1 + 1)
     window = cut_window(logits_hw, frame, tight)
-    return Candidate(window, frame, tight, crop, iou, stability, (float(point_xy[0]), float(point_xy[1])))
+    return Candidate(
+        window, frame, tight, crop, iou, stability, (float(point_xy[0]), float(point_xy[1]))
+    )
 
 
 def _best_by_box(
@@ -249,7 +255,7 @@ def _record(candidate: Candidate, height: int, width: int) -> MaskRecord:
 def _cleaned_records(
     found: list[Candidate], height: int, width: int, config: AutomaticConfig
 ) -> list[MaskRecord]:
-    """Remove small holes and islands, then duplicates again; untouched masks win over changed ones."""
+    """Remove small holes and islands, then duplicates again; untouched masks win."""
     records, unchanged = [], []
     for candidate in found:
         record, changed = _clean(_record(candidate, height, width), _mask(candidate), config)

@@ -11,8 +11,8 @@ def box_nms(
 ) -> NDArray[np.int64]:
     """Keep the best box of every group that overlaps by more than a threshold.
 
-    Areas are (x1 - x0) * (y1 - y0): a box of a one-pixel-wide mask has area 0 and suppresses nothing,
-    nor is it suppressed. Equal scores keep their order.
+    Areas are (x1 - x0) * (y1 - y0): a box of a one-pixel-wide mask has area 0 and suppresses
+    nothing, nor is it suppressed. Equal scores keep their order.
 
     Args:
         boxes_xyxy: (N, 4).
@@ -37,7 +37,8 @@ def box_nms(
         overlap_h = np.minimum(y1[i], y1[later]) - np.maximum(y0[i], y0[later])
         overlap = np.maximum(overlap_w, 0) * np.maximum(overlap_h, 0)
         union = areas[i] + areas[later] - overlap
-        # overlap / union > threshold, false where both are 0; the ratio in float32, as in torchvision
+        # overlap / union > threshold, false where both are 0; the ratio in float32, as in
+        # torchvision
         ratio = np.divide(overlap, union, out=np.zeros_like(overlap), where=union > 0)
         alive[later] &= ~(ratio.astype(np.float64) > iou_threshold)
     return np.array(kept, dtype=np.int64)

@@ -1,7 +1,7 @@
 """Removing what a person would not have drawn: specks beside a mask and pinholes in it.
 
-Works on the part of the image that the mask's box covers; `working_region` widens that part to the whole
-image in the rare cases where what lies outside decides.
+Works on the part of the image that the mask's box covers; `working_region` widens that part to the
+whole image in the rare cases where what lies outside decides.
 """
 
 from __future__ import annotations

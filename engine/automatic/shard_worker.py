@@ -1,0 +1,160 @@
+"""One shard of the automatic stage: read images, mask them, write one Parquet file.
+
+The next images are read and decoded while the model works on the current one. An image that cannot
+be used is recorded with its reason; it never stops the shard. The file appears whole or not at all,
+so a killed worker leaves nothing that would have to be repaired.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engine.automatic.config import AutomaticConfig
+from engine.automatic.generator import Segmenter, generate_masks
+from engine.dataset.catalog import Workspace
+from engine.dataset.ingest import load_images
+from engine.dataset.runs import RunManifest
+from engine.dataset.shards import ImageMasks, write_shard
+from engine.errors import BadInputError, ImageError
+from engine.images import ImageLimits, content_id, decode_image, read_image_bytes
+from engine.records import ImageRecord, Shard, SkippedImage
+from model import SIZES, CheckpointError, Sam, build_sam, load_sam
+
+logger = logging.getLogger(__name__)
+
+_READ_AHEAD = 2
+
+Listener = Callable[[str, int], None]
+"""Called with an image's URI and its number of masks when it is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """Which model to run and how; small and picklable, so tasks can carry it.
+
+    Attributes:
+        model: a name (``bundled``, ``vit_b``, ...) or the path of a checkpoint.
+        device: ``cpu``, ``cuda``, ``mps`` or None for the best there is.
+        precision: ``float32``, ``bfloat16`` or ``float16``.
+    """
+
+    model: str = "bundled"
+    device: str | None = None
+    precision: str = "float32"
+
+
+@lru_cache(maxsize=1)
+def cached_model(spec: ModelSpec) -> Sam:
+    """Load a model once per process.
+
+    Raises:
+        BadInputError: an unknown name or precision, or a checkpoint that cannot be used.
+    """
+    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if spec.precision not in dtypes:
+        raise BadInputError(f"precision must be one of {', '.join(dtypes)}; got {spec.precision!r}")
+    dtype = dtypes[spec.precision]
+    try:
+        if spec.model in SIZES:
+            return build_sam(spec.model, device=spec.device, dtype=dtype)
+        if Path(spec.model).suffix:
+            return load_sam(spec.model, device=spec.device, dtype=dtype)
+    except (CheckpointError, RuntimeError, AssertionError) as error:
+        raise BadInputError(f"model {spec.model!r} cannot be used: {error}") from error
+    raise BadInputError(
+        f"unknown model {spec.model!r}; expected {', '.join(sorted(SIZES))} or a checkpoint file"
+    )
+
+
+def config_of(manifest: RunManifest) -> AutomaticConfig:
+    """Read back the settings that a run was planned with."""
+    return AutomaticConfig(**json.loads(manifest.recipe.config_json))
+
+
+def run_shard(
+    workspace: Workspace,
+    shard: Shard,
+    manifest: RunManifest,
+    sam: Segmenter,
+    limits: ImageLimits,
+    on_image: Listener | None = None,
+) -> bool:
+    """Mask the images of one shard and write it.
+
+    Args:
+        workspace: where the images are known and the shard goes.
+        shard: what to mask.
+        manifest: the run that planned the shard; its settings are used.
+        sam: the model that the run was planned with.
+        limits: what is too large to be decoded.
+        on_image: for progress.
+
+    Returns:
+        Whether this call wrote the shard; False when another worker was first.
+    """
+    images = load_images(workspace, shard.image_ids)
+    results = _mask_images(images, sam, config_of(manifest), limits, on_image)
+    return write_shard(workspace.store, shard, results, manifest.provenance)
+
+
+def _mask_images(
+    images: Sequence[ImageRecord],
+    sam: Segmenter,
+    config: AutomaticConfig,
+    limits: ImageLimits,
+    on_image: Listener | None,
+) -> Iterator[ImageMasks]:
+    for image, pixels in _read_ahead(images, limits):
+        if isinstance(pixels, SkippedImage):
+            logger.warning("skipped %s (%s): %s", image.uri, pixels.reason, pixels.message)
+            result = ImageMasks(image.image_id, skipped=pixels)
+        else:
+            result = ImageMasks(image.image_id, generate_masks(sam, pixels, config))
+        if on_image is not None:
+            on_image(image.uri, len(result.masks))
+        yield result
+
+
+def _read_ahead(
+    images: Sequence[ImageRecord], limits: ImageLimits
+) -> Iterator[tuple[ImageRecord, NDArray[np.uint8] | SkippedImage]]:
+    """Yield images with their pixels, decoding a few ahead of the consumer."""
+    waiting: deque[tuple[ImageRecord, Future[NDArray[np.uint8] | SkippedImage]]] = deque()
+    with ThreadPoolExecutor(_READ_AHEAD, thread_name_prefix="decode") as pool:
+        try:
+            for image in images:
+                waiting.append((image, pool.submit(_read, image, limits)))
+                if len(waiting) > _READ_AHEAD:
+                    yield _first_of(waiting)
+            while waiting:
+                yield _first_of(waiting)
+        finally:  # a consumer that stops early must not wait for images nobody wants
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _first_of(
+    waiting: deque[tuple[ImageRecord, Future[NDArray[np.uint8] | SkippedImage]]],
+) -> tuple[ImageRecord, NDArray[np.uint8] | SkippedImage]:
+    image, future = waiting.popleft()
+    return image, future.result()
+
+
+def _read(image: ImageRecord, limits: ImageLimits) -> NDArray[np.uint8] | SkippedImage:
+    try:
+        data = read_image_bytes(image.uri, limits)
+        if content_id(data)[0] != image.image_id:
+            raise ImageError("changed", "the file is not the one that was ingested; ingest it anew")
+        return decode_image(data, limits)
+    except ImageError as error:
+        return SkippedImage(image.uri, error.reason, str(error))

@@ -1,0 +1,1 @@
+"""Orchestration: Prefect flows over the engine, and the command line."""

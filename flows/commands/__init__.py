@@ -1,0 +1,1 @@
+"""The commands of `maskwheel`; each module offers one click command named `command`."""

@@ -1,0 +1,166 @@
+"""`maskwheel auto`: the automatic stage from the command line."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from flows.commands.options import json_option, print_json, workspace_option, workspace_path
+
+if TYPE_CHECKING:
+    from engine.records import AutomaticOutcome
+    from flows.commands.progress_bar import ProgressBar
+
+_SKIPPED_SHOWN = 5
+
+
+@click.command(
+    "auto",
+    epilog="""\b
+Examples:
+  maskwheel auto photos/                                the bundled model, its own thresholds
+  maskwheel auto 'shots/*.jpg' -w birds --overlays      and pictures of the masks
+  maskwheel auto list.csv --model sam_vit_h_4b8939.pth --preset paper
+  maskwheel auto photos/ --points-per-side 16 --pred-iou-thresh 0.6
+
+The same command again masks only what is new; after an interruption it goes on where it was.""",
+)
+@click.argument("photos", nargs=-1, required=True)
+@workspace_option
+@click.option(
+    "--model",
+    default="bundled",
+    show_default=True,
+    help="bundled, or a SAM checkpoint (.pth, .safetensors).",
+)
+@click.option("--device", help="cpu, cuda, cuda:1, mps.  [default: the best there is]")
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16", "float16"]),
+    default="float32",
+    show_default=True,
+    help="Of weights and computation.",
+)
+@click.option(
+    "--preset", type=click.Choice(["paper"]), help="paper: SA-1B's crops and area rules (slow)."
+)
+@click.option("--points-per-side", type=int, help="Points per side of the grid.  [default: 32]")
+@click.option("--points-per-batch", type=int, help="Prompts decoded at once.  [default: 64]")
+@click.option("--pred-iou-thresh", type=float, help="Lowest predicted IoU.  [default: the model's]")
+@click.option(
+    "--stability-score-thresh", type=float, help="Lowest stability.  [default: the model's]"
+)
+@click.option(
+    "--stability-score-offset", type=float, help="Its logit offset.  [default: the model's]"
+)
+@click.option("--box-nms-thresh", type=float, help="Box IoU of duplicates.  [default: the model's]")
+@click.option("--crop-n-layers", type=int, help="Layers of crops.  [default: 0]")
+@click.option("--crop-nms-thresh", type=float, help="Box IoU across crops.  [default: 0.7]")
+@click.option("--crop-overlap-ratio", type=float, help="Overlap of crops.  [default: 512/1500]")
+@click.option(
+    "--crop-n-points-downscale-factor", type=int, help="Fewer points per layer.  [default: 1]"
+)
+@click.option("--min-mask-region-area", type=int, help="Smallest hole or island in pixels.")
+@click.option("--max-mask-area-ratio", type=float, help="Largest share of the image.  [default: 1]")
+@click.option("--images-per-shard", type=int, help="Images in one task and file.  [default: 64]")
+@click.option("--overlays", is_flag=True, help="Also write pictures with the masks drawn in.")
+@json_option
+def command(
+    photos: tuple[str, ...],
+    workspace: Path | None,
+    model: str,
+    device: str | None,
+    precision: str,
+    preset: str | None,
+    images_per_shard: int | None,
+    overlays: bool,
+    as_json: bool,
+    **settings: float | int | None,
+) -> None:
+    """Mask everything in PHOTOS and publish a release of the data set.
+
+    PHOTOS are image files, folders, globs, or lists of them (.txt, .csv, .parquet).
+    """
+    from flows.runtime import prepare_prefect
+
+    root = workspace_path(workspace)
+    prepare_prefect()
+    from engine.dataset.ingest import expand_inputs
+
+    expand_inputs(photos)  # a wrong path is told before anything is started
+    from flows.commands.progress_bar import ProgressBar
+    from flows.fully_automatic import fully_automatic
+    from flows.progress import listening
+    from flows.runtime import tagged
+
+    with ProgressBar() as bar, listening(bar), tagged("automatic", f"model:{Path(model).name}"):
+        outcome = fully_automatic(
+            photos=list(photos),
+            workspace=str(root),
+            model=model,
+            device=device,
+            precision=precision,
+            preset=preset,
+            settings={name: value for name, value in settings.items() if value is not None},
+            images_per_shard=images_per_shard,
+        )
+        folder = _draw_overlays(root, bar) if overlays and outcome.release else None
+    if as_json:
+        print_json({**asdict(outcome), "workspace": root.resolve(), "overlays": folder})
+    else:
+        _show(outcome, root, folder)
+
+
+def _draw_overlays(root: Path, bar: ProgressBar) -> Path:
+    from engine.dataset.catalog import Workspace
+    from engine.dataset.releases import latest_release
+    from engine.quality.overlays import write_overlays
+
+    folder = root / "overlays"
+    with Workspace.open(root) as opened:
+        release = latest_release(opened)
+        if release is not None:
+            bar.stage("overlays", release.images)
+            write_overlays(opened, release, folder, on_image=lambda image: bar.image(image.uri, 0))
+    return folder
+
+
+def _show(outcome: AutomaticOutcome, root: Path, overlays: Path | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, padding=(0, 2), pad_edge=False)
+    known = outcome.images_listed - outcome.images_masked
+    table.add_row(
+        "images", f"{outcome.images_masked} masked" + (f", {known} before" if known else "")
+    )
+    table.add_row("masks", str(outcome.masks))
+    if outcome.images_masked:
+        table.add_row("masks per image", f"{outcome.median_masks_per_image:.0f} (median)")
+        table.add_row("speed", f"{outcome.images_per_second:.2f} images/s, {outcome.seconds:.0f} s")
+    if outcome.images_without_masks:
+        table.add_row("without a mask", str(outcome.images_without_masks))
+    if outcome.duplicates:
+        table.add_row("duplicates", str(outcome.duplicates))
+    reasons = Counter(image.reason for image in outcome.skipped)
+    table.add_row("skipped", ", ".join(f"{n} {r}" for r, n in reasons.items()) or "0")
+    table.add_row("release", outcome.release or "none: there was nothing to mask")
+    table.add_row("masks are in", str(root / "runs" / "*" / "masks-*.parquet"))
+    if overlays is not None:
+        table.add_row("overlays are in", str(overlays))
+    console = Console()
+    console.print(table, soft_wrap=True)
+    for image in outcome.skipped[:_SKIPPED_SHOWN]:
+        console.print(f"  skipped {image.uri}: {image.message}", style="yellow", soft_wrap=True)
+    if len(outcome.skipped) > _SKIPPED_SHOWN:
+        console.print(f"  ... and {len(outcome.skipped) - _SKIPPED_SHOWN} more", style="yellow")
+    if not outcome.images_masked and outcome.release:
+        console.print(
+            "Nothing to do: this model and these settings have masked all of these images before."
+        )
+    if outcome.release:
+        console.print(f"Next: maskwheel report -w {root}", highlight=False, soft_wrap=True)

@@ -1,0 +1,58 @@
+"""`maskwheel ingest`: photos into table ``images``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from flows.commands.options import json_option, print_json, workspace_option, workspace_path
+
+
+@click.command(
+    "ingest",
+    epilog="""\b
+Examples:
+  maskwheel ingest photos/ -w birds
+  maskwheel ingest list.csv            columns: uri, and optionally license, split""",
+)
+@click.argument("photos", nargs=-1, required=True)
+@workspace_option
+@json_option
+def command(photos: tuple[str, ...], workspace: Path | None, as_json: bool) -> None:
+    """Add PHOTOS to the workspace: files, folders, globs, or lists of them (.txt, .csv, .parquet).
+
+    Photos are referenced where they are, never copied; the same content is added once.
+    """
+    from datetime import UTC, datetime
+
+    from engine.config import load_settings
+    from engine.dataset.catalog import Workspace
+    from engine.dataset.ingest import expand_inputs, ingest
+    from engine.images import ImageLimits
+    from flows.commands.progress_bar import ProgressBar
+
+    root = workspace_path(workspace)
+    images = expand_inputs(photos)
+    settings = load_settings()
+    limits = ImageLimits(max_pixels=settings.max_image_pixels, max_bytes=settings.max_image_bytes)
+    with ProgressBar() as bar, Workspace.open(root) as opened:
+        bar.stage("reading photos", len(images))
+        result = ingest(
+            opened,
+            images,
+            limits,
+            datetime.now(UTC),
+            on_image=lambda uri: bar.image(uri, 0),
+            threads=settings.read_threads,
+        )
+    if as_json:
+        print_json({**asdict(result), "workspace": root.resolve()})
+        return
+    click.echo(
+        f"{len(result.image_ids)} images in {root}: {result.new} new, "
+        f"{result.duplicates} duplicates, {len(result.skipped)} skipped"
+    )
+    for image in result.skipped:
+        click.secho(f"  skipped {image.uri}: {image.message}", fg="yellow")
