@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -18,7 +19,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from engine.errors import BadInputError
 
-__all__ = ["LogLevel", "Settings", "default_environment", "load_settings"]
+__all__ = ["LogLevel", "Settings", "current_time", "default_environment", "load_settings"]
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
@@ -43,6 +44,24 @@ class Settings(BaseSettings):
     images_per_shard: int = Field(default=64, gt=0)
     read_threads: int = Field(default=8, gt=0, le=256)
     log_level: LogLevel = "INFO"
+
+
+def current_time() -> datetime:
+    """Return the time that goes into records, UTC.
+
+    SOURCE_DATE_EPOCH (seconds since 1970; see reproducible-builds.org) fixes it, so that a data set
+    can be made again byte for byte.
+
+    Raises:
+        BadInputError: SOURCE_DATE_EPOCH is set to something else.
+    """
+    fixed = os.environ.get("SOURCE_DATE_EPOCH")
+    if fixed is None:
+        return datetime.now(UTC)
+    try:
+        return datetime.fromtimestamp(int(fixed), UTC)
+    except (ValueError, OverflowError, OSError) as error:
+        raise BadInputError(f"SOURCE_DATE_EPOCH must be whole seconds; got {fixed!r}") from error
 
 
 def default_environment(defaults: Mapping[str, str]) -> None:

@@ -65,6 +65,7 @@ __all__ = [
     "decode_image",
     "encode_jpeg",
     "encode_png",
+    "mask_contours",
     "probe_image",
     "read_image_bytes",
     "resize_to_fit",
@@ -293,6 +294,37 @@ def connected_components(
     )
     areas = np.asarray(stats[:count, cv2.CC_STAT_AREA], dtype=np.int64)
     return np.asarray(labels, dtype=np.int32), areas
+
+
+def mask_contours(
+    mask_HW: NDArray[np.bool_] | NDArray[np.uint8], tolerance_px: float = 0.0
+) -> list[NDArray[np.int32]]:
+    """Trace the outlines of a mask's 8-connected components and of their holes.
+
+    Args:
+        mask_HW: bool or uint8 (H, W); whatever is not 0 is foreground.
+        tolerance_px: drop vertices while the outline stays this close (Douglas-Peucker).
+
+    Returns:
+        One int32 (K, 2) of (x, y) per outline, K >= 1, implicitly closed: the foreground pixels on
+        the border, columns and rows of `mask_HW`. Filled by the even-odd rule, with the outlines
+        themselves, they give the mask.
+
+    Raises:
+        BadInputError: another shape or dtype, or a negative tolerance.
+    """
+    if mask_HW.ndim != 2 or mask_HW.dtype not in (np.bool_, np.uint8) or not tolerance_px >= 0:
+        raise BadInputError(
+            "expected a bool or uint8 mask of shape (H, W) and a tolerance of at least 0 px, got "
+            f"{mask_HW.dtype} {mask_HW.shape} and {tolerance_px}"
+        )
+    if mask_HW.size == 0:
+        return []
+    foreground = np.ascontiguousarray(mask_HW).view(np.uint8)
+    contours, _ = cv2.findContours(foreground, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    if tolerance_px > 0:
+        contours = [cv2.approxPolyDP(contour, tolerance_px, True) for contour in contours]
+    return [np.asarray(contour, dtype=np.int32).reshape(-1, 2) for contour in contours]
 
 
 def _local_path(uri: str) -> Path:

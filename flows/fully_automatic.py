@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Coroutine, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
 from time import monotonic
@@ -32,7 +31,7 @@ from prefect.tasks import Task
 
 from engine.automatic.config import AutomaticConfig
 from engine.automatic.shard_worker import ModelSpec, cached_model, run_shard
-from engine.config import load_settings
+from engine.config import current_time, load_settings
 from engine.dataset.catalog import Workspace
 from engine.dataset.ingest import IngestResult, expand_inputs, ingest, load_images
 from engine.dataset.releases import latest_release
@@ -157,7 +156,7 @@ def ingest_photos(photos: list[str], workspace: str) -> IngestResult:
             opened,
             images,
             image_limits(),
-            datetime.now(UTC),
+            current_time(),
             on_image=lambda uri: listener().image(uri, 0),
             threads=settings.read_threads,
         )
@@ -178,7 +177,7 @@ def plan(
     recipe = Recipe.of(sam.model_id(), config.result_fields())
     size = load_settings(images_per_shard=images_per_shard).images_per_shard
     with Workspace.open(Path(workspace)) as opened:
-        runs = plan_runs(opened, image_ids, recipe, size, datetime.now(UTC))
+        runs = plan_runs(opened, image_ids, recipe, size, current_time())
     logger = get_run_logger()
     for run in runs:
         logger.info("run %s: %d shards with %s", run.run_id, len(run.shards), config)

@@ -15,16 +15,18 @@ from engine.config import default_environment
 _SERVER_SECONDS = "180"
 
 
-def prepare_prefect(log_level: str = "WARNING") -> None:
+def prepare_prefect(*, verbose: bool) -> None:
     """Set Prefect's defaults before it is imported; what the user has set stays.
 
+    Logs go to the Prefect UI in either case, the engine's too.
+
     Args:
-        log_level: of Prefect's own loggers and of flow runs, on the console.
+        verbose: show them on the console as well.
     """
     default_environment(
         {
-            "PREFECT_LOGGING_LEVEL": log_level,
-            "PREFECT_LOGGING_SERVER_LEVEL": "ERROR",
+            "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO" if verbose else "CRITICAL",
+            "PREFECT_LOGGING_EXTRA_LOGGERS": "engine,model",
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": _SERVER_SECONDS,
             "PREFECT_CLI_PROMPT": "false",

@@ -1,7 +1,7 @@
 """Loading and saving weights, with errors that say what is wrong with a file.
 
-Reads the official SAM checkpoints (``sam_vit_{b,l,h}_*.pth``) and safetensors; writes safetensors whose
-metadata carries the model's configuration, so such a file alone is enough to build the model.
+Reads the official SAM checkpoints (``sam_vit_{b,l,h}_*.pth``) and safetensors; writes safetensors
+whose metadata carries the model's configuration, so such a file alone is enough to build the model.
 Pickled files are read with ``weights_only=True``: a checkpoint cannot run code.
 """
 
@@ -11,6 +11,7 @@ import dataclasses
 import json
 import logging
 import pickle
+import struct
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -28,6 +29,18 @@ logger = logging.getLogger(__name__)
 
 _CONFIG_KEY = "maskwheel.config"
 _SAMPLE = 5
+# What torch's unpickler raises on bytes that are no pickle, or only a part of one.
+_UNREADABLE = (
+    pickle.UnpicklingError,
+    struct.error,
+    EOFError,
+    AttributeError,
+    LookupError,
+    OverflowError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
 BUNDLED_WEIGHTS = "bundled.safetensors"
 
 
@@ -45,9 +58,10 @@ def build_sam(
 
     Args:
         name: ``bundled``, ``vit_b``, ``vit_l`` or ``vit_h``.
-        checkpoint: a file with weights; the bundled model has its own, the others get random weights
-            (and a warning) without one.
-        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; by default the best one there is, which is logged.
+        checkpoint: a file with weights; the bundled model has its own, the others get random
+            weights (and a warning) without one.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; by default the best one there is, which is
+            logged.
         dtype: float32, bfloat16 or float16.
 
     Raises:
@@ -75,7 +89,10 @@ def load_sam(
 
     Raises:
         CheckpointError: missing, truncated or foreign file, or weights that do not fit.
+        ValueError: an unknown name.
     """
+    if name is not None and name not in SIZES:
+        raise ValueError(f"unknown model {name!r}; expected one of {', '.join(sorted(SIZES))}")
     path = Path(checkpoint)
     state, stored_config = read_checkpoint(path)
     config = stored_config or _recognise(state, path)
@@ -98,21 +115,23 @@ def save_sam(sam: Sam, path: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], SamConfig | None]:
-    """Read a .safetensors or pickled checkpoint: weights, and the configuration if the file has one."""
+    """Read a .safetensors or pickled checkpoint: weights, and the configuration if it has one."""
     if not path.is_file():
         raise CheckpointError(f"no such file: {path}")
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=False)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except _UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"{path} is no readable checkpoint (truncated, or not weights alone): {reason}"
         ) from error
     if isinstance(state, Mapping) and isinstance(state.get("model"), Mapping):
         state = state["model"]
-    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, Mapping) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
+    ):
         raise CheckpointError(f"{path} holds no weights: expected a mapping of names to tensors")
     return dict(state), None
 
@@ -137,7 +156,9 @@ def _recognise(state: Mapping[str, Tensor], path: Path) -> SamConfig:
             blocks = f"image_encoder.blocks.{encoder.depth - 1}.norm1.weight" in state
             if position.shape[-1] == encoder.width and blocks:
                 return config
-    found = "no image_encoder.pos_embed" if position is None else f"pos_embed {tuple(position.shape)}"
+    found = (
+        "no image_encoder.pos_embed" if position is None else f"pos_embed {tuple(position.shape)}"
+    )
     raise CheckpointError(
         f"{path} is not a SAM checkpoint (vit_b, vit_l or vit_h): {found}; its first names are "
         f"{', '.join(sorted(state)[:_SAMPLE]) or 'none'}"
@@ -145,12 +166,17 @@ def _recognise(state: Mapping[str, Tensor], path: Path) -> SamConfig:
 
 
 def _check_fit(sam: Sam, state: Mapping[str, Tensor], path: Path) -> None:
-    wanted = {key: tuple(tensor.shape) for key, tensor in sam.state_dict().items()}
+    tensors = sam.state_dict()
+    wanted = {key: tuple(tensor.shape) for key, tensor in tensors.items()}
+    shared = [key for key in tensors if key in state]
+    floats = [[s[k].is_floating_point() for k in shared] for s in (tensors, state)]
+    other_kind = [k for k, ours, theirs in zip(shared, *floats, strict=True) if ours != theirs]
     problems = []
     for title, keys in (
         ("missing", sorted(wanted.keys() - state.keys())),
         ("unexpected", sorted(state.keys() - wanted.keys())),
-        ("of another shape", [k for k, s in wanted.items() if k in state and s != state[k].shape]),
+        ("of another shape", [k for k in shared if wanted[k] != state[k].shape]),
+        ("integers where floats belong, or the reverse", other_kind),
     ):
         if keys:
             more = f" and {len(keys) - _SAMPLE} more" if len(keys) > _SAMPLE else ""
@@ -182,5 +208,7 @@ def _config_from_json(text: str, path: Path) -> SamConfig:
         fields["encoder"] = kind(**encoder)
         fields["recommended"] = RecommendedThresholds(**fields["recommended"])
         return SamConfig(**fields)
-    except (ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} carries a configuration of another version: {error!r}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
+        raise CheckpointError(
+            f"{path} carries a configuration of another version: {error!r}"
+        ) from error

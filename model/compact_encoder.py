@@ -1,7 +1,7 @@
 """The bundled model's image encoder: a small residual network with a feature pyramid.
 
-Residual stages at stride 4, 8, 16 and 32 see far enough for whole objects; the pyramid carries their
-context back to stride 16 (the decoder's image tokens) and to strides 8 and 4 (outlines).
+Residual stages at stride 4, 8, 16 and 32 see far enough for whole objects; the pyramid carries
+their context back to stride 16 (the decoder's image tokens) and to strides 8 and 4 (outlines).
 Pyramid: arXiv 1612.03144.
 """
 
@@ -41,7 +41,8 @@ class CompactEncoder(nn.Module):
         widths_in = (config.stem_width, *config.widths[:-1])
         self.stages = nn.ModuleList(
             nn.Sequential(
-                conv_norm_act(width_in, width, stride=2), *(ResidualBlock(width) for _ in range(depth))
+                conv_norm_act(width_in, width, stride=2),
+                *(ResidualBlock(width) for _ in range(depth)),
             )
             for width_in, width, depth in zip(widths_in, config.widths, config.depths, strict=True)
         )

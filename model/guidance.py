@@ -1,9 +1,10 @@
 """Prompt encoder and mask decoder of the bundled model: SAM's, with the prompt also drawn as maps.
 
-A small model trained for hours, not GPU-years, does not learn from tokens alone where a click is. So each
-prompt is also drawn at stride 4 as eight guidance maps: how similar every pixel's features are to those
-under the foreground and background clicks (at two scales), where the clicks and the box lie, and the
-earlier mask. They take the place of SAM's mask prompt, and the decoder sees them again while drawing.
+A small model trained for hours, not GPU-years, does not learn from tokens alone where a click is.
+So each prompt is also drawn at stride 4 as eight guidance maps: how similar every pixel's features
+are to those under the foreground and background clicks (at two scales), where the clicks and the
+box lie, and the earlier mask. They take the place of SAM's mask prompt, and the decoder sees them
+again while drawing.
 
 Shapes: N prompts, K points, G = 8 guidance maps, h w pixels at stride 4.
 """
@@ -35,7 +36,7 @@ _BOX_PROBES = (0.3, 0.5, 0.7)
 
 
 class GuidedPromptEncoder(PromptEncoder):
-    """`PromptEncoder` whose dense part comes from guidance maps in place of the bare mask prompt."""
+    """`PromptEncoder` whose dense part comes from guidance maps, not from the mask alone."""
 
     def __init__(self, dim: int, fine_widths: tuple[int, int]) -> None:
         super().__init__(dim, mask_channels=32)
@@ -59,8 +60,9 @@ class GuidedPromptEncoder(PromptEncoder):
         )
         foreground = (under_NPC * weights_foreground_NP.unsqueeze(-1)).sum(1)
         foreground = foreground / weights_foreground_NP.sum(1, keepdim=True).clamp(min=1.0)
+        sparse_NTC = self.sparse(prompts, padded_size)
         return EncodedPrompts(
-            sparse_NTC=self.sparse(prompts, padded_size) + foreground.unsqueeze(1),
+            sparse_NTC=sparse_NTC + foreground.unsqueeze(1).to(sparse_NTC.dtype),
             dense_NCHW=self.mask_downscaling(guidance),
             guidance_NGhw=guidance,
         )
@@ -79,12 +81,15 @@ class GuidedPromptEncoder(PromptEncoder):
         for project, level in zip(self.affinity, features.fine_BCHW, strict=True):
             projected = features.per_prompt(F.normalize(project(level), dim=1))
             keys_NPC = sample(projected, probes_NP2, padded_size)
-            for weights in (foreground_NP, background_NP):
-                similarity = _best_similarity(projected, keys_NPC, weights)
-                maps.append(_to_size(similarity, (height, width)))
+            maps += [
+                _to_size(_best_similarity(projected, keys_NPC, weights), (height, width))
+                for weights in (foreground_NP, background_NP)
+            ]
         centres = _pixel_centres(height, width, probes_NP2)
-        for weights in (_only_points(foreground_NP, prompts), _only_points(background_NP, prompts)):
-            maps.append(_click_bumps(probes_NP2, weights, *centres))
+        maps += [
+            _click_bumps(probes_NP2, _only_points(weights, prompts), *centres)
+            for weights in (foreground_NP, background_NP)
+        ]
         maps.append(_box_map(prompts.boxes_N4, len(prompts), *centres))
         maps.append(_earlier_mask(prompts, height, width, probes_NP2))
         return torch.stack([m.to(features.coarse_BCHW.dtype) for m in maps], dim=1)
@@ -139,7 +144,7 @@ def sample(maps_BCHW: Tensor, points_NP2: Tensor, padded_size: tuple[int, int]) 
     grid = (2 * (points_NP2 + 0.5) / size_xy - 1).to(maps_BCHW.dtype)
     if len(maps_BCHW) == 1:  # one image: all prompts' points are just more points
         flat = F.grid_sample(maps_BCHW, grid.view(1, 1, -1, 2), "bilinear", "border", False)
-        return flat[0, :, 0].T.unflatten(0, grid.shape[:2])
+        return flat[0, :, 0].T.view(*grid.shape[:2], maps_BCHW.shape[1])
     read = F.grid_sample(maps_BCHW, grid.unsqueeze(1), "bilinear", "border", False)
     return read[:, :, 0].transpose(1, 2)
 

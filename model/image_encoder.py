@@ -107,7 +107,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention over a grid, with relative positions decomposed into rows and columns.
+    """Multi-head self-attention over a grid, with relative positions by row and by column.
 
     Queries are taken in chunks, so that a bias for all pairs of tokens is never in memory at once:
     for vit_b at 1024 px that is 200 MB in place of 800 MB.

@@ -1,8 +1,8 @@
 """Losses of promptable segmentation: focal and dice per mask, and regression of the mask's IoU.
 
 Paper: Segment Anything, appendix A; focal loss arXiv 1708.02002, dice loss arXiv 1606.04797.
-Shapes: any leading axes ..., then h w. Targets are floats in [0, 1]; at low resolution the share of a
-pixel that the mask covers, so thin objects keep their weight.
+Shapes: any leading axes ..., then h w. Targets are floats in [0, 1]; at low resolution the share
+of a pixel that the mask covers, so thin objects keep their weight.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def focal_loss(logits: Tensor, targets: Tensor, *, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+def focal_loss(
+    logits: Tensor, targets: Tensor, *, alpha: float = 0.25, gamma: float = 2.0
+) -> Tensor:
     """Binary focal loss, mean over the pixels of each mask: (..., h, w) to (...)."""
     cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     probability = logits.sigmoid()
@@ -29,7 +31,7 @@ def dice_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def mask_iou(logits: Tensor, targets: Tensor) -> Tensor:
-    """IoU of the masks logits > 0 and targets > 0.5: (..., h, w) to (...); 0 where both are empty."""
+    """IoU of logits > 0 and targets > 0.5: (..., h, w) to (...); 0 where both are empty."""
     predicted, wanted = logits > 0, targets > 0.5
     overlap = (predicted & wanted).sum((-2, -1)).float()
     union = (predicted | wanted).sum((-2, -1)).float()

@@ -1,7 +1,8 @@
 """SAM's mask decoder: output tokens look at the image, then draw masks and estimate their IoU.
 
-Paper: Segment Anything, section 3 and appendix A. Decoding has two halves: `score` runs the transformer
-and the IoU head, `draw` upscales the image tokens of chosen prompts and draws their masks.
+Paper: Segment Anything, section 3 and appendix A. Decoding has two halves: `score` runs the
+transformer and the IoU head, `draw` upscales the image tokens of chosen prompts and draws their
+masks.
 """
 
 from __future__ import annotations

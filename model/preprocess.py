@@ -1,8 +1,8 @@
 """From any image to the model's input, and coordinates along with it.
 
-The resize is Pillow's antialiased bilinear filter on uint8, re-stated in torch: the same 22-bit fixed
-point weights and the same rounding between its two passes, so the model sees the pixels it was trained
-on, to the bit, on every device and without Pillow.
+The resize is Pillow's antialiased bilinear filter on uint8, re-stated in torch: the same 22-bit
+fixed point weights and the same rounding between its two passes, so the model sees the pixels it
+was trained on, to the bit, on every device and without Pillow.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
 
 _FIXED_POINT_BITS = 22
+_STRIP_PX = 64  # what is worked on at once stays in the cache
 
 
 def input_frame(original_size: tuple[int, int], image_size: int, pad_multiple: int) -> Frame:
@@ -30,9 +31,15 @@ def input_frame(original_size: tuple[int, int], image_size: int, pad_multiple: i
     Args:
         original_size: (height, width) in pixels.
         image_size: long side of the resized image in pixels.
-        pad_multiple: sides are padded to a multiple of this; `image_size` itself gives SAM's square.
+        pad_multiple: sides are padded to a multiple of this; `image_size` itself gives SAM's
+            square.
+
+    Raises:
+        ValueError: an image without pixels.
     """
     height, width = original_size
+    if height < 1 or width < 1:
+        raise ValueError(f"an image needs at least one pixel; got height {height}, width {width}")
     scale = image_size / max(height, width)
     resized = (max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5)))
     padded = (
@@ -55,7 +62,7 @@ def preprocess(image_HWC3: NDArray[np.uint8], frame: Frame, device: torch.device
         raise ValueError(
             f"expected an RGB image as (H, W, 3) uint8; got {image_HWC3.shape} {image_HWC3.dtype}"
         )
-    pixels = torch.from_numpy(np.ascontiguousarray(image_HWC3)).to(device)
+    pixels = torch.from_numpy(np.require(image_HWC3, requirements=("C", "W"))).to(device)
     pixels = resize_bilinear_uint8(pixels, frame.input_size)
     mean = torch.tensor(PIXEL_MEAN, device=device)
     std = torch.tensor(PIXEL_STD, device=device)
@@ -83,7 +90,7 @@ def to_input_frame(prompts: Prompts, frame: Frame, device: torch.device) -> Inpu
     points, labels, boxes = prompts.points_xy, prompts.point_labels, prompts.boxes_xyxy
     return InputPrompts(
         points_NK2=None if points is None else tensor(points * scale_xy),
-        labels_NK=None if labels is None else torch.from_numpy(labels).to(device),
+        labels_NK=None if labels is None else torch.tensor(labels, device=device),
         boxes_N4=None if boxes is None else tensor(boxes * np.tile(scale_xy, 2)),
         mask_logits_N1hw=None
         if prompts.mask_logits is None
@@ -103,9 +110,11 @@ def resize_bilinear_uint8(image_HWC: Tensor, size: tuple[int, int]) -> Tensor:
     """
     height, width = size
     if width != image_HWC.shape[1]:
-        image_HWC = _resample(image_HWC, 1, width)
+        strips = torch.split(image_HWC, _STRIP_PX, dim=0)
+        image_HWC = torch.cat([_resample(strip, 1, width) for strip in strips], dim=0)
     if height != image_HWC.shape[0]:
-        image_HWC = _resample(image_HWC, 0, height)
+        strips = torch.split(image_HWC, _STRIP_PX, dim=1)
+        image_HWC = torch.cat([_resample(strip, 0, height) for strip in strips], dim=1)
     return image_HWC
 
 
@@ -114,16 +123,12 @@ def _resample(image_HWC: Tensor, axis: int, out_size: int) -> Tensor:
     shape = [1, 1, 1]
     shape[axis] = out_size
     last = image_HWC.shape[axis] - 1
-    total: Tensor | None = None
+    total: Tensor | int = 1 << (_FIXED_POINT_BITS - 1)  # rounds to the nearest
     for tap in range(weights.shape[1]):
         index = torch.from_numpy(np.minimum(first + tap, last)).to(image_HWC.device)
         weight = torch.from_numpy(weights[:, tap]).to(image_HWC.device).view(shape)
-        term = image_HWC.index_select(axis, index).to(torch.int32) * weight
-        total = term if total is None else total.add_(term)
-    if total is None:
-        raise ValueError(f"cannot resize an empty image: {tuple(image_HWC.shape)}")
-    half = 1 << (_FIXED_POINT_BITS - 1)
-    return ((total + half) >> _FIXED_POINT_BITS).clamp_(0, 255).to(torch.uint8)
+        total = image_HWC.index_select(axis, index).to(torch.int32).mul_(weight).add_(total)
+    return (torch.as_tensor(total) >> _FIXED_POINT_BITS).clamp_(0, 255).to(torch.uint8)
 
 
 @lru_cache(maxsize=64)

@@ -53,7 +53,8 @@ class PromptEncoder(nn.Module):
         if prompts.boxes_N4 is not None:
             tokens.append(self._box_tokens(prompts.boxes_N4, padded_size))
         if not tokens:
-            return self.not_a_point_embed.weight.new_zeros(len(prompts), 0, self.dim)
+            weight: Tensor = self.not_a_point_embed.weight
+            return weight[:0].expand(len(prompts), 0, self.dim)
         return torch.cat(tokens, dim=1)
 
     def image_positions(self, height: int, width: int) -> Tensor:
@@ -62,7 +63,8 @@ class PromptEncoder(nn.Module):
         y = (torch.arange(height, device=weight.device, dtype=torch.float32) + 0.5) / height
         x = (torch.arange(width, device=weight.device, dtype=torch.float32) + 0.5) / width
         grid = torch.stack(torch.meshgrid(x, y, indexing="xy"), dim=-1)
-        return self.pe_layer(grid).permute(2, 0, 1).unsqueeze(0).to(weight.dtype)
+        encoded: Tensor = self.pe_layer(grid)
+        return encoded.permute(2, 0, 1).unsqueeze(0).to(weight.dtype)
 
     def _positions(self, points: Tensor, padded_size: tuple[int, int]) -> Tensor:
         size_xy = points.new_tensor([padded_size[1], padded_size[0]])
@@ -72,17 +74,22 @@ class PromptEncoder(nn.Module):
     def _point_tokens(self, points: Tensor, labels: Tensor, padded_size: tuple[int, int]) -> Tensor:
         is_padding = (labels == PADDING).unsqueeze(-1)
         tokens = self._positions(points, padded_size).masked_fill(is_padding, 0.0)
+        background, foreground, *_ = self._label_embeddings()
         for label, embedding in (
-            (PADDING, self.not_a_point_embed),
-            (BACKGROUND, self.point_embeddings[0]),
-            (FOREGROUND, self.point_embeddings[1]),
+            (PADDING, self.not_a_point_embed.weight),
+            (BACKGROUND, background),
+            (FOREGROUND, foreground),
         ):
-            tokens = tokens + (labels == label).unsqueeze(-1) * embedding.weight
+            tokens = tokens + (labels == label).unsqueeze(-1) * embedding
         return tokens
 
     def _box_tokens(self, boxes_N4: Tensor, padded_size: tuple[int, int]) -> Tensor:
-        corners = torch.cat([self.point_embeddings[2].weight, self.point_embeddings[3].weight])
+        corners = torch.cat(self._label_embeddings()[2:])
         return self._positions(boxes_N4.view(-1, 2, 2), padded_size) + corners
+
+    def _label_embeddings(self) -> list[Tensor]:
+        """Background point, foreground point, top left corner, bottom right corner: (1, C) each."""
+        return [e.weight for e in self.point_embeddings if isinstance(e, nn.Embedding)]
 
     def _dense(self, prompts: InputPrompts, features: ImageFeatures) -> Tensor:
         if prompts.mask_logits_N1hw is None:

@@ -1,7 +1,7 @@
 """Simulated people: where someone who wants a mask would click, and how they would draw its box.
 
-Paper: Segment Anything, appendix A. Masks are (N, H, W) bool in the model's input frame; coordinates
-are its pixels, (x, y). Randomness comes from the generator that is passed in.
+Paper: Segment Anything, appendix A. Masks are (N, H, W) bool in the model's input frame;
+coordinates are its pixels, (x, y). Randomness comes from the generator that is passed in.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def corrective_points(
     """Click uniformly into the error region.
 
     Returns:
-        Points (N, 2) and labels (N,): 1 where mask was missed, 0 where too much was taken. A perfect
-        prediction gets one more foreground click.
+        Points (N, 2) and labels (N,): 1 where mask was missed, 0 where too much was taken. A
+        perfect prediction gets one more foreground click.
     """
     errors = wanted_NHW ^ predicted_NHW
     perfect = ~errors.flatten(1).any(1)
@@ -67,7 +67,7 @@ def corrective_points(
 
 
 def centre_point(mask_HW: NDArray[np.bool_]) -> tuple[int, int]:
-    """Return the pixel (x, y) of a mask that is farthest from its border, the image's edge included.
+    """Return the pixel (x, y) of a mask that is farthest from all that is not the mask.
 
     Raises:
         ValueError: an empty mask.

@@ -127,7 +127,9 @@ class Sam(nn.Module):
         super().__init__()
         self.config = config
         if isinstance(config.encoder, VitConfig):
-            self.image_encoder: nn.Module = VitEncoder(config.encoder, config.image_size, config.dim)
+            self.image_encoder: nn.Module = VitEncoder(
+                config.encoder, config.image_size, config.dim
+            )
             self.prompt_encoder = PromptEncoder(config.dim)
             self.mask_decoder = MaskDecoder(
                 config.dim,
@@ -205,7 +207,7 @@ class Sam(nn.Module):
         tokens = slice(1, None) if multimask else slice(0, 1)
         scored = self.score(embedding, prompts)
         logits, masks = [], []
-        for start in range(0, len(prompts), _PROMPTS_AT_ONCE):
+        for start in range(0, max(len(prompts), 1), _PROMPTS_AT_ONCE):
             drawn = self.draw(scored, slice(start, start + _PROMPTS_AT_ONCE))[:, tokens]
             logits.append(drawn)
             masks.append(upsample_logits(drawn, embedding.frame) > 0)

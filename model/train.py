@@ -1,9 +1,9 @@
 """Training a promptable model; read from top to bottom.
 
-A step encodes a batch of images once, then plays the annotator: a first point or box for every mask,
-the model's answer, a corrective click into what it got wrong, and so on. Only the best of the three
-masks learns from its error (with a little for the others, so that none starves), the single-mask token
-always does, and the IoU head learns how good each mask was.
+A step encodes a batch of images once, then plays the annotator: a first point or box for every
+mask, the model's answer, a corrective click into what it got wrong, and so on. Only the best of the
+three masks learns from its error (with a little for the others, so that none starves), the
+single-mask token always does, and the IoU head learns how good each mask was.
 Paper: Segment Anything, appendix A. Several processes (torchrun) average their gradients.
 """
 
@@ -72,7 +72,7 @@ class TrainConfig:
     focal_alpha: float = 0.5
     runner_up_weight: float = 0.05
     single_weight: float = 0.5
-    iou_weight: float = 1.0
+    iou_weight: float = 4.0
     seed: int = 0
     log_every: int = 50
     save_every: int = 500
@@ -96,10 +96,18 @@ class TrainBatch:
     masks_NHW: Tensor
     image_index_N: Tensor
 
+    def to(self, device: torch.device) -> TrainBatch:
+        """Move to a device."""
+        return TrainBatch(
+            self.images_BHW3.to(device),
+            self.masks_NHW.to(device),
+            self.image_index_N.to(device),
+        )
+
 
 def train(
     sam: Sam,
-    batches: Iterator[TrainBatch],
+    batches: Callable[[int], Iterator[TrainBatch]],
     config: TrainConfig,
     checkpoint: Path,
     on_log: Callable[[int, dict[str, float]], None] | None = None,
@@ -108,7 +116,8 @@ def train(
 
     Args:
         sam: the model to train, in place.
-        batches: endless; each process of a group brings its own.
+        batches: called with the step to start from, yields batches from there on without end; a
+            process of a group brings its own.
         config: the recipe.
         checkpoint: file that holds model, average, optimiser and step while training.
         on_log: called with the step and its mean losses.
@@ -116,13 +125,16 @@ def train(
     average = copy.deepcopy(sam).eval().requires_grad_(False)
     optimizer = torch.optim.AdamW(parameter_groups(sam, config), betas=(0.9, 0.999), foreach=True)
     start = load_training_state(checkpoint, sam, average, optimizer)
-    generator = torch.Generator().manual_seed(config.seed + 7919 * rank() + start)
+    generator = torch.Generator(sam.device)
+    upcoming = batches(start)
     sums: dict[str, float] = {}
     began = time.monotonic()
     for step in range(start, config.steps):
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, config)
-        losses = train_step(sam, next(batches), config, generator)
+        # A seed of its own for every step: a resumed training draws what an undisturbed one draws.
+        generator.manual_seed(config.seed + 7919 * rank() + 104729 * step)
+        losses = train_step(sam, next(upcoming), config, generator)
         losses["total"].backward()  # type: ignore[no-untyped-call]
         average_gradients(sam)
         torch.nn.utils.clip_grad_norm_(sam.parameters(), config.grad_clip, foreach=True)
@@ -147,15 +159,17 @@ def train_step(
 ) -> dict[str, Tensor]:
     """Play one round of annotation; return the losses, ``total`` with its graph."""
     sam.train()
-    mean, std = torch.tensor(PIXEL_MEAN), torch.tensor(PIXEL_STD)
+    batch = batch.to(sam.device)
+    mean = torch.tensor(PIXEL_MEAN, device=sam.device)
+    std = torch.tensor(PIXEL_STD, device=sam.device)
     pixels_B3HW = ((batch.images_BHW3 - mean) / std).permute(0, 3, 1, 2)
     features = sam.image_encoder(pixels_B3HW).owned_by(batch.image_index_N)
     wanted = batch.masks_NHW
     targets_N1hw = F.avg_pool2d(wanted.float().unsqueeze(1), LOW_RES_STRIDE)
     prompts = first_prompts(wanted, config, generator)
     corrections = 0
-    if torch.rand((), generator=generator) < config.correction_probability:
-        corrections = int(torch.randint(1, config.max_corrections + 1, (), generator=generator))
+    if _chance(generator) < config.correction_probability:
+        corrections = 1 + int(_chance(generator) * config.max_corrections)
     rounds = []
     for i in range(corrections + 1):
         losses, best_logits = answer(sam, features, prompts, targets_N1hw, config)
@@ -166,9 +180,13 @@ def train_step(
 
 
 def answer(
-    sam: Sam, features: ImageFeatures, prompts: InputPrompts, targets_N1hw: Tensor, config: TrainConfig
+    sam: Sam,
+    features: ImageFeatures,
+    prompts: InputPrompts,
+    targets_N1hw: Tensor,
+    config: TrainConfig,
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Decode all prompts; return the losses and the logits of the most trusted mask (N, 1, h, w)."""
+    """Decode all prompts; return losses and the logits of the most trusted mask (N, 1, h, w)."""
     padded_size = (
         targets_N1hw.shape[-2] * LOW_RES_STRIDE,
         targets_N1hw.shape[-1] * LOW_RES_STRIDE,
@@ -191,7 +209,7 @@ def answer(
         + config.iou_weight * iou_loss
     )
     trusted = scored.iou_N4[:, 1:].argmax(1) + 1
-    rows = torch.arange(len(trusted))
+    rows = torch.arange(len(trusted), device=trusted.device)
     losses = {
         "total": total,
         "mask": best,
@@ -202,12 +220,19 @@ def answer(
     return losses, logits_N4hw.detach()[rows, trusted].unsqueeze(1)
 
 
-def first_prompts(wanted_NHW: Tensor, config: TrainConfig, generator: torch.Generator) -> InputPrompts:
+def first_prompts(
+    wanted_NHW: Tensor, config: TrainConfig, generator: torch.Generator
+) -> InputPrompts:
     """Start every mask of the batch with a box, or every mask with a point."""
-    if torch.rand((), generator=generator) < config.box_probability:
+    if _chance(generator) < config.box_probability:
         return InputPrompts(None, None, noisy_boxes(wanted_NHW, generator), None)
     points = uniform_points(wanted_NHW, generator).unsqueeze(1)
-    return InputPrompts(points, torch.ones(points.shape[:2], dtype=torch.long), None, None)
+    return InputPrompts(points, torch.ones_like(points[..., 0], dtype=torch.long), None, None)
+
+
+def _chance(generator: torch.Generator) -> float:
+    """Draw a number in [0, 1)."""
+    return float(torch.rand((), generator=generator, device=generator.device))
 
 
 def corrected_prompts(
@@ -225,9 +250,14 @@ def corrected_prompts(
 
 def parameter_groups(sam: Sam, config: TrainConfig) -> list[dict[str, Any]]:
     """Split parameters for AdamW: matrices decay; biases, norms and embeddings do not."""
-    decay, keep = [], []
+    embeddings = {
+        id(module.weight) for module in sam.modules() if isinstance(module, torch.nn.Embedding)
+    }
+    decay: list[Tensor] = []
+    keep: list[Tensor] = []
     for name, parameter in sam.named_parameters():
-        is_matrix = parameter.ndim > 1 and "token" not in name and "embed" not in name
+        is_position = name.endswith(("pos_embed", "rel_pos_h", "rel_pos_w"))
+        is_matrix = parameter.ndim > 1 and id(parameter) not in embeddings and not is_position
         (decay if is_matrix else keep).append(parameter)
     return [
         {"params": decay, "weight_decay": config.weight_decay},
@@ -260,7 +290,9 @@ def average_gradients(sam: Sam) -> None:
     flat = torch.cat([g.reshape(-1) for g in gradients])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
-    for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+    for gradient, part in zip(
+        gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True
+    ):
         gradient.copy_(part.view_as(gradient))
 
 
@@ -273,7 +305,12 @@ def update_average(average: Sam, sam: Sam, decay: float) -> None:
 
 
 def save_training_state(
-    path: Path, sam: Sam, average: Sam, optimizer: torch.optim.Optimizer, step: int, config: TrainConfig
+    path: Path,
+    sam: Sam,
+    average: Sam,
+    optimizer: torch.optim.Optimizer,
+    step: int,
+    config: TrainConfig,
 ) -> None:
     """Write a checkpoint; an interrupted write leaves the one before it."""
     path.parent.mkdir(parents=True, exist_ok=True)

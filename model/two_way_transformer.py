@@ -2,8 +2,9 @@
 
 Paper: Segment Anything, appendix A. Shapes: N prompts, T tokens, P image positions, C channels.
 
-Image tokens may have batch size 1 for N prompts of the same image: as long as nothing of a prompt has
-flowed into them, keys and values are projected once and shared, which gives the same numbers for less.
+Image tokens may have batch size 1 for N prompts of the same image: as long as nothing of a prompt
+has flowed into them, keys and values are projected once and shared, which gives the same numbers
+for less.
 """
 
 from __future__ import annotations
@@ -71,13 +72,11 @@ class TwoWayBlock(nn.Module):
         queries = self.norm1(queries)
         placed_image = image + image_positions
         queries = self.norm2(
-            queries
-            + self.cross_attn_token_to_image(queries + query_positions, placed_image, image)
+            queries + self.cross_attn_token_to_image(queries + query_positions, placed_image, image)
         )
         queries = self.norm3(queries + self.mlp(queries))
         image = self.norm4(
-            image
-            + self.cross_attn_image_to_token(placed_image, queries + query_positions, queries)
+            image + self.cross_attn_image_to_token(placed_image, queries + query_positions, queries)
         )
         return queries, image
 
@@ -95,12 +94,15 @@ class Attention(nn.Module):
 
     def forward(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attend; a batch of 1 on either side is shared by the other side's batch."""
-        q, k, v = (self._split(p(x)) for p, x in ((self.q_proj, q), (self.k_proj, k), (self.v_proj, v)))
-        batch = max(len(q), len(k))
+        q, k, v = (
+            self._split(p(x)) for p, x in ((self.q_proj, q), (self.k_proj, k), (self.v_proj, v))
+        )
+        batch = len(q) if len(k) == 1 else len(k)
         q, k, v = (x.expand(batch, -1, -1, -1) for x in (q, k, v))
         attended = F.scaled_dot_product_attention(q, k, v)
         out: Tensor = self.out_proj(attended.transpose(1, 2).flatten(2))
         return out
 
     def _split(self, x_NTC: Tensor) -> Tensor:
-        return x_NTC.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        N, T, C = x_NTC.shape  # all said: with N = 0 there is nothing to infer a size from
+        return x_NTC.view(N, T, self.heads, C // self.heads).transpose(1, 2)

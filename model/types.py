@@ -1,8 +1,8 @@
 """The values that go into and come out of the promptable model.
 
-Shape legend: N prompts, K points per prompt, M masks per prompt, H W image pixels, h w low-resolution
-logits, C channels, T tokens. Points and boxes are in pixels of the original image, x to the right and
-y down, unless a name says otherwise.
+Shape legend: N prompts, K points per prompt, M masks per prompt, H W image pixels, h w
+low-resolution logits, C channels, T tokens. Points and boxes are in pixels of the original image, x
+to the right and y down, unless a name says otherwise.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Prompts:
         points_xy: (N, K, 2) float, pixels of the original image, or None.
         point_labels: (N, K) int, 1 foreground, 0 background, -1 padding; needed with `points_xy`.
         boxes_xyxy: (N, 4) float, pixels of the original image, or None.
-        mask_logits: (N, 1, h, w) float, `MaskPrediction.low_res_logits_NMhw` of an earlier answer, or None.
+        mask_logits: (N, 1, h, w) float, `MaskPrediction.low_res_logits_NMhw` of an earlier answer,
+            or None.
 
     Raises:
         PromptError: nothing given, or shapes and labels that do not fit together.
@@ -44,14 +45,14 @@ class Prompts:
     mask_logits: Tensor | None = None
 
     def __post_init__(self) -> None:
-        points = _as_array(self.points_xy, np.float64)
-        labels = _as_array(self.point_labels, np.int64)
-        boxes = _as_array(self.boxes_xyxy, np.float64)
+        points = _as_array("points_xy", self.points_xy)
+        labels = _as_array("point_labels", self.point_labels)
+        boxes = _as_array("boxes_xyxy", self.boxes_xyxy)
         logits = None if self.mask_logits is None else torch.as_tensor(self.mask_logits)
         _check_prompts(points, labels, boxes, logits)
         for name, value in (
             ("points_xy", points),
-            ("point_labels", labels),
+            ("point_labels", None if labels is None else labels.astype(np.int64)),
             ("boxes_xyxy", boxes),
             ("mask_logits", logits),
         ):
@@ -65,18 +66,23 @@ class Prompts:
         return 0
 
 
-def _as_array(value: ArrayLike | None, dtype: type[np.generic]) -> NDArray[np.generic] | None:
+def _as_array(name: str, value: ArrayLike | Tensor | None) -> NDArray[np.float64] | None:
     if value is None:
         return None
     if isinstance(value, Tensor):
-        value = value.detach().cpu().numpy()
-    return np.asarray(value, dtype=dtype)
+        value = value.detach().cpu().double().numpy()
+    try:
+        return np.asarray(value, dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise PromptError(
+            f"{name} must be numbers, as many for each prompt (pad points with label -1): {error}"
+        ) from error
 
 
 def _check_prompts(
-    points: NDArray[np.generic] | None,
-    labels: NDArray[np.generic] | None,
-    boxes: NDArray[np.generic] | None,
+    points: NDArray[np.float64] | None,
+    labels: NDArray[np.float64] | None,
+    boxes: NDArray[np.float64] | None,
     logits: Tensor | None,
 ) -> None:
     if points is None and boxes is None and logits is None:
@@ -85,16 +91,18 @@ def _check_prompts(
         raise PromptError("points_xy and point_labels go together; got only one of them")
     if points is not None and (points.ndim != 3 or points.shape[2] != 2):
         raise PromptError(f"points_xy must be (N, K, 2); got {points.shape}")
+    if points is not None and points.shape[1] == 0 and boxes is None:
+        raise PromptError("a prompt needs at least one point where it has no box; got K = 0")
     if points is not None and labels is not None:
         if labels.shape != points.shape[:2]:
             raise PromptError(f"point_labels must be {points.shape[:2]}; got {labels.shape}")
         if not np.isin(labels, (FOREGROUND, BACKGROUND, PADDING)).all():
             raise PromptError(f"point_labels must be 1, 0 or -1; got {np.unique(labels).tolist()}")
-        if not np.isfinite(points.astype(np.float64)).all():
+        if not np.isfinite(points).all():
             raise PromptError("points_xy must be finite numbers")
     if boxes is not None and (boxes.ndim != 2 or boxes.shape[1] != 4):
         raise PromptError(f"boxes_xyxy must be (N, 4); got {boxes.shape}")
-    if boxes is not None and not np.isfinite(boxes.astype(np.float64)).all():
+    if boxes is not None and not np.isfinite(boxes).all():
         raise PromptError("boxes_xyxy must be finite numbers")
     if logits is not None and (logits.ndim != 4 or logits.shape[1] != 1):
         raise PromptError(f"mask_logits must be (N, 1, h, w); got {tuple(logits.shape)}")

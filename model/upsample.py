@@ -1,8 +1,8 @@
 """From low-resolution logits to logits at the image's original size, whole or only where a mask is.
 
 Both do what SAM does: bilinear to the padded input, cut the padding, bilinear to the original size.
-Most masks are small, so `upsample_window` computes a part only, with the same arithmetic in the same
-order as `torch.nn.functional.interpolate`.
+Most masks are small, so `upsample_window` computes a part only, with the same arithmetic in the
+same order as `torch.nn.functional.interpolate`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from torch import Tensor
 from model.types import Frame
 
 LOW_RES_STRIDE = 4
+
 
 @dataclass(frozen=True, slots=True)
 class Region:
@@ -61,7 +62,8 @@ def regions_above(
         For each map a region that holds every such pixel, or None where there can be none.
     """
     above = low_res_Nhw > threshold
-    rows, columns = above.any(axis=2), above.any(axis=1)
+    rows: NDArray[np.bool_] = np.any(above, axis=2)
+    columns: NDArray[np.bool_] = np.any(above, axis=1)
     regions: list[Region | None] = []
     for row, column in zip(rows, columns, strict=True):
         if not row.any():
@@ -160,7 +162,8 @@ def _axis_taps(
 def _linear_taps(in_size: int, out_size: int, start: int, stop: int) -> _Taps:
     """Bilinear weights without aligned corners, in float32 as torch computes them."""
     scale = np.float32(in_size) / np.float32(out_size)
-    source = scale * (np.arange(start, stop, dtype=np.float32) + np.float32(0.5)) - np.float32(0.5)
+    # torch's kernels fuse this multiply and subtract: one rounding at the end, as from float64.
+    source = (np.float64(scale) * (np.arange(start, stop) + 0.5) - 0.5).astype(np.float32)
     source = np.maximum(source, np.float32(0))
     left = np.minimum(source.astype(np.int64), in_size - 1)
     right = np.minimum(left + 1, in_size - 1)

@@ -15,6 +15,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -149,25 +150,32 @@ class SampleConfig:
 
 
 def training_batches(
-    sources: Sequence[CocoMasks], config: SampleConfig, seed: int
+    sources: Sequence[CocoMasks], config: SampleConfig, seed: int, start: int = 0
 ) -> Iterator[TrainBatch]:
-    """Yield batches for ever, every image equally often, in an order fixed by `seed`."""
-    random = np.random.default_rng(seed)
+    """Yield batches for ever, every image equally often, in an order fixed by `seed`.
+
+    Args:
+        sources: images with masks.
+        config: how samples are cut.
+        seed: batch number i depends on it and on i alone.
+        start: number of the first batch; a resumed training asks for the rest.
+    """
     images = [image for source in sources for image in source.images]
     read = lru_cache(maxsize=len(images))(lambda index: images[index].read())
-    order: list[int] = []
-    while True:
+    for number in count(start):
+        random = np.random.default_rng([seed, number])
         crops: list[Tensor] = []
         masks: list[Tensor] = []
         owners: list[int] = []
-        while len(crops) < config.images_per_batch:
-            order = order or random.permutation(len(images)).tolist()
-            index = order.pop()
-            sample = cut_sample(images[index], partial(read, index), config, random)
-            if sample is not None:
-                owners += [len(crops)] * len(sample[1])
-                crops.append(sample[0])
-                masks.append(sample[1])
+        for place in range(config.images_per_batch):
+            epoch, position = divmod(number * config.images_per_batch + place, len(images))
+            index = int(np.random.default_rng([seed, epoch]).permutation(len(images))[position])
+            sample = None
+            while sample is None:  # a window can miss all masks; the next one will not
+                sample = cut_sample(images[index], partial(read, index), config, random)
+            owners += [len(crops)] * len(sample[1])
+            crops.append(sample[0])
+            masks.append(sample[1])
         yield TrainBatch(torch.stack(crops), torch.cat(masks), torch.tensor(owners))
 
 

@@ -1,20 +1,22 @@
 """The recipe of the bundled model: which data, which crops, how long.
 
-Run it with ``make train-bundled DATA=<folder>``; it continues where it was stopped. The folder holds the
-sets named in `SOURCES`, each with ``annotations.json`` (COCO, compressed RLE) and ``images/``.
+Run it with ``make train-bundled DATA=<folder>``; it continues where it was stopped. The folder
+holds the sets named in `SOURCES`, each with ``annotations.json`` (COCO, compressed RLE) and
+``images/``.
 """
 
 from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
 from engine.dataset.training_samples import CocoMasks, SampleConfig, prefetch, training_batches
-from model import SIZES, Sam, TrainConfig, save_sam, train
+from model import SIZES, Sam, TrainBatch, TrainConfig, save_sam, train
 
 logger = logging.getLogger(__name__)
 
@@ -41,16 +43,22 @@ def validation_sources(data: Path) -> list[CocoMasks]:
     ]
 
 
-def train_bundled(data: Path, out: Path, config: TrainConfig, samples: SampleConfig) -> Path:
+def train_bundled(
+    data: Path, out: Path, config: TrainConfig, samples: SampleConfig, device: str = "cpu"
+) -> Path:
     """Train, or go on training, and write the averaged weights as ``out/bundled.safetensors``."""
     torch.manual_seed(config.seed)
-    sam = Sam(SIZES["bundled"])
+    sam = Sam(SIZES["bundled"]).to(device)
     rank = dist.get_rank() if dist.is_initialized() else 0
-    batches = prefetch(training_batches(training_sources(data), samples, config.seed + 1000 * rank))
+    sources = training_sources(data)
+
+    def batches(start: int) -> Iterator[TrainBatch]:
+        return prefetch(training_batches(sources, samples, config.seed + 1000 * rank, start))
+
     average = train(sam, batches, config, out / "training.pt")
     weights = out / "bundled.safetensors"
     if rank == 0:
-        save_sam(average, weights)
+        save_sam(average.half(), weights)  # half the size, the same masks
         logger.info("wrote %s", weights)
     return weights
 
@@ -60,18 +68,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder with the data sets")
     parser.add_argument("--out", type=Path, default=Path("checkpoints"), help="where to write")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--steps", type=int, default=TrainConfig().steps, help="optimiser steps")
-    parser.add_argument("--crop-px", type=int, default=SampleConfig().crop_px, help="side of a crop")
+    parser.add_argument(
+        "--crop-px", type=int, default=SampleConfig().crop_px, help="side of a crop"
+    )
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if torch.distributed.is_torchelastic_launched():
         dist.init_process_group("gloo")
-    torch.set_num_threads(1 if dist.is_initialized() else torch.get_num_threads())
+    if dist.is_initialized():
+        torch.set_num_threads(1)
     train_bundled(
         arguments.data,
         arguments.out,
         TrainConfig(steps=arguments.steps),
         SampleConfig(crop_px=arguments.crop_px),
+        arguments.device,
     )
 
 

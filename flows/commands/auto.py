@@ -88,7 +88,7 @@ def command(
     from flows.runtime import prepare_prefect
 
     root = workspace_path(workspace)
-    prepare_prefect()
+    prepare_prefect(verbose=bool(click.get_current_context().find_root().params["verbose"]))
     from engine.dataset.ingest import expand_inputs
 
     expand_inputs(photos)  # a wrong path is told before anything is started

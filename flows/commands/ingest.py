@@ -25,9 +25,7 @@ def command(photos: tuple[str, ...], workspace: Path | None, as_json: bool) -> N
 
     Photos are referenced where they are, never copied; the same content is added once.
     """
-    from datetime import UTC, datetime
-
-    from engine.config import load_settings
+    from engine.config import current_time, load_settings
     from engine.dataset.catalog import Workspace
     from engine.dataset.ingest import expand_inputs, ingest
     from engine.images import ImageLimits
@@ -43,7 +41,7 @@ def command(photos: tuple[str, ...], workspace: Path | None, as_json: bool) -> N
             opened,
             images,
             limits,
-            datetime.now(UTC),
+            current_time(),
             on_image=lambda uri: bar.image(uri, 0),
             threads=settings.read_threads,
         )

@@ -68,14 +68,16 @@ def small_vit_sam(seed: int = 0) -> Sam:
     torch.manual_seed(seed)
     encoder = VitConfig(width=32, depth=2, heads=2, global_blocks=(1,))
     sam = Sam(SamConfig(name="small_vit", encoder=encoder)).eval()
+    parameters = dict(sam.named_parameters())
+    decoder = "mask_decoder."
     with torch.no_grad():  # spread the scores and logits, which random weights leave near zero
-        sam.image_encoder.pos_embed.normal_(std=0.5)  # type: ignore[operator]
-        for layer in (sam.mask_decoder.iou_prediction_head.layers[-1],):
-            layer.weight.mul_(8)
-            layer.bias.fill_(0.7)
-        for mlp in sam.mask_decoder.output_hypernetworks_mlps:
-            mlp.layers[-1].weight.mul_(40)
-            mlp.layers[-1].bias.normal_(std=3.0)
+        parameters["image_encoder.pos_embed"].normal_(std=0.5)
+        parameters[f"{decoder}iou_prediction_head.layers.2.weight"].mul_(8)
+        parameters[f"{decoder}iou_prediction_head.layers.2.bias"].fill_(0.7)
+        for token in range(4):
+            brush = f"{decoder}output_hypernetworks_mlps.{token}.layers.2"
+            parameters[f"{brush}.weight"].mul_(40)
+            parameters[f"{brush}.bias"].normal_(std=3.0)
     return sam
 
 

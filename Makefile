@@ -1,0 +1,61 @@
+# `make help` lists the targets. Everything runs in .venv, which the targets make themselves.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+DEMO := demo-data
+DEVICE ?= cpu
+PROCESSES ?= 1
+STEPS ?= 2400
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check test test-all bench demo train-bundled pins clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
+
+$(VENV)/.base: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	@echo "installing maskwheel into $(VENV) (a few minutes the first time)"
+	$(PIP) -e '.[demo]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.base
+	$(PIP) -e '.[test]'
+	@touch $@
+
+setup: $(VENV)/.test  ## make the environment with everything that tests need
+
+check: $(VENV)/.test  ## lint, format, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test: $(VENV)/.test  ## the test suite (minutes)
+	$(BIN)/pytest -m 'not slow'
+
+test-all: $(VENV)/.test  ## the test suite with the slow tests
+	$(BIN)/pytest
+
+bench: $(VENV)/.test  ## benchmarks; prints rows for tests/benchmarks/RESULTS.md
+	$(BIN)/python -m tests.benchmarks.bench_generator
+
+demo: $(VENV)/.base  ## mask real photos, print a table, write report.html
+	$(BIN)/python -m tests.examples.demo_photos $(DEMO)/photos
+	$(BIN)/maskwheel auto $(DEMO)/photos --workspace $(DEMO)/workspace --overlays
+	$(BIN)/maskwheel report --workspace $(DEMO)/workspace --output $(DEMO)/report.html
+
+train-bundled: $(VENV)/.base  ## train the bundled model: DATA=folder [DEVICE=cuda] [PROCESSES=2] [STEPS=n]
+	@test -n "$(DATA)" || { echo "usage: make train-bundled DATA=folder"; exit 2; }
+	$(BIN)/torchrun --standalone --nproc-per-node $(PROCESSES) -m engine.learning.bundled \
+	  --data $(DATA) --device $(DEVICE) --steps $(STEPS)
+
+pins:  ## resolve the newest versions anew and write constraints.txt
+	$(PYTHON) -m venv $(VENV)-pins
+	$(VENV)-pins/bin/python -m pip install --quiet '.[test]'
+	(head -1 constraints.txt; $(VENV)-pins/bin/python -m pip freeze --exclude maskwheel | sed 's/+cpu//') > constraints.new
+	mv constraints.new constraints.txt
+	rm -rf $(VENV)-pins
+
+clean:  ## remove the environment and the demo's results
+	rm -rf $(VENV) $(DEMO)

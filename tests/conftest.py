@@ -1,0 +1,30 @@
+"""What every test shares: one torch thread, and the folder with real annotated images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_torch_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def data_pack() -> Path:
+    """Return the folder with the annotated sets: MASKWHEEL_TEST_DATA or ../shared/data."""
+    given = os.environ.get("MASKWHEEL_TEST_DATA")
+    folder = Path(given) if given else REPOSITORY.parent / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"no annotated images at {folder}; set MASKWHEEL_TEST_DATA to their folder")
+    return folder

@@ -1,0 +1,215 @@
+"""`maskwheel auto` as a user runs it: real processes, a real Prefect server, the bundled model."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from pycocotools import mask as coco
+
+from engine.dataset.catalog import Workspace
+from engine.dataset.releases import latest_release, list_releases, scan
+from tests.flows.conftest import Cli
+
+CLOCK = "1700000000"
+FAST = ("--points-per-side", "4", "--pred-iou-thresh", "0.01", "--stability-score-thresh", "0.1")
+KILLS = 10
+
+
+def auto(photos: Path, workspace: Path) -> tuple[str | Path, ...]:
+    return ("auto", photos, "-w", workspace, *FAST, "--images-per-shard", "4")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(
+    cli: Cli, thirty_photos: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, float]:
+    workspace = tmp_path_factory.mktemp("undisturbed") / "workspace"
+    began = time.monotonic()
+    outcome = cli.json(*auto(thirty_photos, workspace), SOURCE_DATE_EPOCH=CLOCK)
+    assert outcome["images_masked"] == 30
+    assert outcome["masks"] > 30
+    assert [(s["uri"].split("/")[-1], s["reason"]) for s in outcome["skipped"]] == [
+        ("cut-short.jpg", "truncated")
+    ] or outcome["skipped"] == []
+    return workspace, time.monotonic() - began
+
+
+def shard_hashes(workspace: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(workspace)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(workspace.glob("runs/*/*"))
+    }
+
+
+def tables(workspace: Path) -> dict[str, pa.Table]:
+    with Workspace.open(workspace, create=False) as opened:
+        release = latest_release(opened)
+        assert release is not None
+        found = {}
+        for name, order in (
+            ("images", "image_id"),
+            ("masks", "mask_id"),
+            ("image_runs", "image_id"),
+        ):
+            found[name] = scan(opened, release, name).sort_by(order)  # type: ignore[arg-type]
+        return found
+
+
+def test_a_second_run_over_the_same_photos_does_nothing_and_says_so(
+    cli: Cli, thirty_photos: Path, undisturbed: tuple[Path, float]
+) -> None:
+    workspace, _ = undisturbed
+    before = shard_hashes(workspace)
+    done = cli.run(*auto(thirty_photos, workspace))
+    assert done.returncode == 0, done.stderr
+    assert "Nothing to do" in done.stdout
+    assert shard_hashes(workspace) == before
+
+
+def test_killed_at_random_instants_and_run_again_it_equals_an_undisturbed_run(
+    cli: Cli, thirty_photos: Path, undisturbed: tuple[Path, float], tmp_path: Path
+) -> None:
+    reference, seconds = undisturbed
+    workspace = tmp_path / "workspace"
+    random_source = random.Random(4)  # noqa: S311 - instants, not secrets
+    killed = 0
+    for _ in range(KILLS):
+        process = cli.start(*auto(thirty_photos, workspace), SOURCE_DATE_EPOCH=CLOCK)
+        try:
+            process.communicate(timeout=seconds * random_source.uniform(0.3, 0.95))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            killed += 1
+    assert killed >= KILLS // 2
+    outcome = cli.json(*auto(thirty_photos, workspace), SOURCE_DATE_EPOCH=CLOCK)
+    assert outcome["release"] == "r1"
+    assert shard_hashes(workspace) == shard_hashes(reference)
+    theirs = tables(reference)
+    for name, table in tables(workspace).items():
+        assert table.equals(theirs[name]), name
+
+
+def test_new_photos_only_are_added(cli: Cli, thirty_photos: Path, tmp_path: Path) -> None:
+    workspace, photos = tmp_path / "workspace", sorted(thirty_photos.glob("photo-*.jpg"))
+    options = ("-w", workspace, *FAST)
+    first = cli.json("auto", *photos[:3], *options)
+    second = cli.json("auto", *photos[:5], *options)
+    assert (first["images_masked"], first["release"]) == (3, "r1")
+    assert (second["images_masked"], second["images_listed"], second["release"]) == (2, 5, "r2")
+    with Workspace.open(workspace, create=False) as opened:
+        releases = list_releases(opened)
+        assert [r.images for r in releases] == [3, 5]
+        assert releases[1].parent == "r1"
+        masked = scan(opened, releases[1], "image_runs")["image_id"].to_pylist()
+    assert len(masked) == len(set(masked)) == 5
+
+
+def test_duckdb_pandas_and_pycocotools_read_the_shards(undisturbed: tuple[Path, float]) -> None:
+    pattern = str(undisturbed[0] / "runs" / "*" / "masks-*.parquet")
+    counted = duckdb.sql(
+        f"SELECT image_id, count(*) AS masks FROM '{pattern}' GROUP BY image_id"  # noqa: S608
+    ).fetchall()
+    frame = pd.concat(pd.read_parquet(path) for path in undisturbed[0].glob("runs/*/*.parquet"))
+    assert sum(masks for _, masks in counted) == len(frame) > 0
+    for row in frame.itertuples():
+        rle = {"size": [row.size_h, row.size_w], "counts": str(row.counts).encode()}
+        mask = coco.decode(rle)
+        assert mask.shape == (row.size_h, row.size_w)
+        assert mask.sum() == row.area
+        ys, xs = np.nonzero(mask)
+        box = (xs.min(), ys.min(), xs.max() - xs.min(), ys.max() - ys.min())
+        assert box == (row.bbox_x, row.bbox_y, row.bbox_w, row.bbox_h)
+
+
+def test_rows_carry_their_provenance(undisturbed: tuple[Path, float]) -> None:
+    found = tables(undisturbed[0])
+    masks = found["masks"]
+    assert pc.unique(masks["stage"]).to_pylist() == ["auto"]
+    assert len(pc.unique(masks["model_id"])) == 1
+    assert masks["model_id"][0].as_py().startswith("bundled-")
+    assert set(masks["image_id"].to_pylist()) <= set(found["images"]["image_id"].to_pylist())
+    assert len(set(masks["mask_id"].to_pylist())) == masks.num_rows
+
+
+def test_a_photo_that_changed_after_ingest_is_recorded_and_stops_nothing(
+    cli: Cli, thirty_photos: Path, tmp_path: Path
+) -> None:
+    folder, workspace = tmp_path / "photos", tmp_path / "workspace"
+    folder.mkdir()
+    for i in range(3):
+        data = (thirty_photos / f"photo-{i:02d}.jpg").read_bytes()
+        (folder / f"{i}.jpg").write_bytes(data)
+    cli.json("ingest", folder, "-w", workspace)
+    changed = (thirty_photos / "photo-09.jpg").read_bytes()
+    listed = tmp_path / "list.txt"
+    listed.write_text("".join(f"{folder}/{i}.jpg\n" for i in range(3)))
+    (folder / "1.jpg").write_bytes(changed)
+    outcome = cli.json("auto", listed, "-w", workspace, *FAST)
+    assert (
+        outcome["images_masked"] == 3
+    )  # the changed file is a new image, the old one is not asked for
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("auto", "nowhere/"), 3, "nowhere"),
+        (("auto", "{photos}", "--model", "vit_x"), 3, "unknown model 'vit_x'"),
+        (("auto", "{photos}", "--model", "missing.pth"), 3, "no such file"),
+        (("auto", "{photos}", "--pred-iou-thresh", "7"), 3, "pred_iou_thresh must be from 0 to 2"),
+        (("auto",), 2, "Missing argument"),
+        (("auto", "{photos}", "--points-per-side", "many"), 2, "not a valid integer"),
+        (("report", "-w", "{empty}"), 3, "maskwheel auto"),
+        (("releases", "show", "r9", "-w", "{workspace}"), 3, "r9"),
+    ],
+)
+def test_bad_input_gets_one_clear_line_and_its_exit_code(
+    cli: Cli,
+    thirty_photos: Path,
+    undisturbed: tuple[Path, float],
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    code: int,
+    message: str,
+) -> None:
+    empty = tmp_path / "empty"
+    Workspace.open(empty).close()
+    filled = [
+        a.format(photos=thirty_photos, empty=empty, workspace=undisturbed[0]) for a in arguments
+    ]
+    if filled[0] == "auto" and len(filled) > 1:
+        filled += ["-w", str(tmp_path / "workspace")]
+    done = cli.run(*filled)
+    assert done.returncode == code, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_overlays_and_the_report_are_written(
+    cli: Cli, undisturbed: tuple[Path, float], thirty_photos: Path, tmp_path: Path
+) -> None:
+    workspace = tmp_path / "workspace"
+    photos = sorted(thirty_photos.glob("photo-*.jpg"))[:2]
+    outcome = cli.json("auto", *photos, "-w", workspace, *FAST, "--overlays")
+    assert len(list(Path(outcome["overlays"]).glob("*.jpg"))) == 2
+    page = Path(cli.json("report", "-w", workspace)["report"])
+    text = page.read_text()
+    assert "r1" in text
+    assert text.count("<svg") > 2
+
+
+def test_doctor_finds_everything_in_order(cli: Cli, tmp_path: Path) -> None:
+    checks = cli.json("doctor", "-w", tmp_path / "workspace")["checks"]
+    assert {check["name"] for check in checks} >= {"torch", "bundled model", "catalog", "prefect"}
+    assert all(check["works"] for check in checks), checks

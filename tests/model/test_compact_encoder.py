@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from model import SIZES
+from model.compact_encoder import CompactConfig, CompactEncoder
+from tests.model.small_models import SMALL_COMPACT, draw_weights
+
+
+@pytest.fixture
+def encoder() -> CompactEncoder:
+    assert isinstance(SMALL_COMPACT.encoder, CompactConfig)
+    encoder = CompactEncoder(SMALL_COMPACT.encoder, 32)
+    draw_weights(encoder, 1)
+    return encoder.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (64, 96), (160, 32)])
+def test_levels_are_at_strides_16_8_and_4(encoder: CompactEncoder, size: tuple[int, int]) -> None:
+    features = encoder(torch.randn(2, 3, *size))
+    height, width = size
+    assert features.coarse_BCHW.shape == (2, 32, height // 16, width // 16)
+    assert [tuple(level.shape) for level in features.fine_BCHW] == [
+        (2, 12, height // 8, width // 8),
+        (2, 8, height // 4, width // 4),
+    ]
+
+
+def test_the_finest_level_knows_of_pixels_far_beyond_its_own_convolutions(
+    encoder: CompactEncoder,
+) -> None:
+    pixels = torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(2))
+    changed = pixels.clone()
+    changed[..., 200:, 200:] += 3.0
+    before, after = (encoder(p).fine_BCHW[1] for p in (pixels, changed))
+    touched = (before != after).any(1)[0].nonzero()
+    assert int(touched.min()) * 4 < 200 - 100
+
+
+def test_inference_does_not_depend_on_the_rest_of_the_batch(encoder: CompactEncoder) -> None:
+    pixels = torch.randn(3, 3, 64, 64, generator=torch.Generator().manual_seed(3))
+    together, alone = encoder(pixels), encoder(pixels[1:2])
+    torch.testing.assert_close(together.coarse_BCHW[1:2], alone.coarse_BCHW, rtol=1e-4, atol=1e-4)
+
+
+def test_the_bundled_encoder_has_fewer_than_five_million_weights() -> None:
+    config = SIZES["bundled"].encoder
+    assert isinstance(config, CompactConfig)
+    with torch.device("meta"):
+        encoder = CompactEncoder(config, SIZES["bundled"].dim)
+    assert 1e6 < sum(p.numel() for p in encoder.parameters()) < 5e6

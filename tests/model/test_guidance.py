@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from model.guidance import GUIDANCE_MAPS, GuidedMaskDecoder, GuidedPromptEncoder, sample
+from model.types import EncodedPrompts, ImageFeatures, InputPrompts
+from tests.model.small_models import draw_weights
+
+PADDED = (64, 96)
+# Order of the maps: similarity to foreground and background at strides 8 and 4, bumps, box, mask.
+FG8, BG8, FG4, BG4, FG_BUMPS, BG_BUMPS, BOX, MASK = range(GUIDANCE_MAPS)
+
+
+@pytest.fixture
+def encoder() -> GuidedPromptEncoder:
+    encoder = GuidedPromptEncoder(16, (12, 8))
+    draw_weights(encoder, 1)
+    return encoder.requires_grad_(False)
+
+
+def features(batch: int = 1) -> ImageFeatures:
+    generator = torch.Generator().manual_seed(2)
+    return ImageFeatures(
+        torch.randn(batch, 16, 4, 6, generator=generator),
+        (
+            torch.randn(batch, 12, 8, 12, generator=generator),
+            torch.randn(batch, 8, 16, 24, generator=generator),
+        ),
+    )
+
+
+def points(*xy_labels: tuple[float, float, int]) -> InputPrompts:
+    xy = torch.tensor([[[x, y] for x, y, _ in xy_labels]], dtype=torch.float64)
+    return InputPrompts(xy, torch.tensor([[label for *_, label in xy_labels]]), None, None)
+
+
+def guidance(encoder: GuidedPromptEncoder, prompts: InputPrompts) -> Tensor:
+    encoded: EncodedPrompts = encoder(prompts, features(), PADDED)
+    assert encoded.guidance_NGhw is not None
+    assert encoded.guidance_NGhw.shape == (len(prompts), GUIDANCE_MAPS, 16, 24)
+    assert encoded.dense_NCHW.shape == (len(prompts), 16, 4, 6)
+    return encoded.guidance_NGhw
+
+
+def test_samples_are_read_at_pixel_centres_with_one_image_or_several() -> None:
+    maps = torch.arange(24.0).view(1, 1, 4, 6)
+    at_centres = torch.tensor([[[7.5, 7.5], [16 * 5 + 7.5, 16 * 3 + 7.5], [15.5, 7.5]]])
+    assert sample(maps, at_centres, PADDED)[0, :, 0].tolist() == pytest.approx(
+        [0, 23, 0.5], abs=1e-4
+    )
+    both = sample(torch.cat([maps, maps + 100]), at_centres.repeat(2, 1, 1), PADDED)
+    assert both[:, :, 0].flatten().tolist() == pytest.approx(
+        [0, 23, 0.5, 100, 123, 100.5], abs=1e-4
+    )
+
+
+def test_points_outside_the_input_read_its_border() -> None:
+    maps = torch.arange(24.0).view(1, 1, 4, 6)
+    far = torch.tensor([[[-500.0, -500.0], [500.0, 500.0]]])
+    assert sample(maps, far, PADDED)[0, :, 0].tolist() == [0, 23]
+
+
+def test_a_click_draws_a_bump_where_it_is_in_the_map_of_its_label(
+    encoder: GuidedPromptEncoder,
+) -> None:
+    maps = guidance(encoder, points((41.5, 21.5, 1), (9.5, 45.5, 0)))[0]
+    for index, (row, column) in ((FG_BUMPS, (5, 10)), (BG_BUMPS, (11, 2))):
+        assert maps[index, row, column] == maps[index].max() == pytest.approx(1.0)
+    assert maps[FG_BUMPS, 11, 2] < 0.05
+    assert not maps[BOX].any()
+    assert not maps[MASK].any()
+
+
+def test_similarity_is_highest_under_the_click_and_zero_without_one(
+    encoder: GuidedPromptEncoder,
+) -> None:
+    maps = guidance(encoder, points((41.5, 21.5, 1)))[0]
+    assert maps[FG4, 5, 10] == pytest.approx(1.0, abs=1e-4)
+    assert maps[FG4].max() == maps[FG4, 5, 10]
+    assert maps[[FG8, FG4]].abs().max() <= 1 + 1e-5
+    assert not maps[[BG8, BG4]].any()
+
+
+def test_padding_points_draw_nothing(encoder: GuidedPromptEncoder) -> None:
+    with_padding = guidance(encoder, points((41.5, 21.5, 1), (80, 60, -1)))
+    without = guidance(encoder, points((41.5, 21.5, 1)))
+    torch.testing.assert_close(with_padding, without)
+
+
+def test_a_box_is_one_inside_and_minus_one_outside_and_no_click(
+    encoder: GuidedPromptEncoder,
+) -> None:
+    boxes = torch.tensor([[8.0, 16.0, 47.0, 39.0]], dtype=torch.float64)
+    maps = guidance(encoder, InputPrompts(None, None, boxes, None))[0]
+    wanted = torch.full((16, 24), -1.0)
+    wanted[4:10, 2:12] = 1
+    assert torch.equal(maps[BOX], wanted)
+    assert not maps[[FG_BUMPS, BG_BUMPS]].any()
+    assert maps[FG4].any()
+
+
+def test_an_earlier_mask_is_squashed_and_enough_alone(encoder: GuidedPromptEncoder) -> None:
+    logits = torch.tensor([-100.0, 0.0, 4.0, 100.0]).repeat(4 * 24).view(1, 1, 16, 24)
+    maps = guidance(encoder, InputPrompts(None, None, None, logits))[0]
+    wanted = torch.tanh(logits[0, 0] / 4)
+    torch.testing.assert_close(maps[MASK], wanted)
+    assert not maps[:MASK].any()
+
+
+def test_prompts_of_several_images_look_at_their_own(encoder: GuidedPromptEncoder) -> None:
+    both = features(batch=2)
+    xy = torch.tensor([[[10.0, 20.0]], [[30.0, 40.0]], [[50.0, 60.0]]])
+    labels = torch.ones(3, 1, dtype=torch.long)
+    owner = torch.tensor([1, 0, 1])
+    together = encoder(InputPrompts(xy, labels, None, None), both.owned_by(owner), PADDED)
+    for n, image in enumerate(owner.tolist()):
+        own = InputPrompts(xy[n : n + 1], labels[n : n + 1], None, None)
+        alone = encoder(own, both.of_image(image), PADDED)
+        torch.testing.assert_close(together.sparse_NTC[n], alone.sparse_NTC[0])
+        torch.testing.assert_close(together.dense_NCHW[n], alone.dense_NCHW[0])
+
+
+def test_the_decoder_refuses_prompts_without_guidance() -> None:
+    decoder = GuidedMaskDecoder(16, (12, 8), heads=4, depth=1, mlp_dim=16)
+    encoded = EncodedPrompts(torch.zeros(1, 1, 16), torch.zeros(1, 16, 4, 6))
+    scored = decoder.score(features(), torch.zeros(1, 16, 4, 6), encoded)
+    with pytest.raises(ValueError, match="GuidedPromptEncoder"):
+        decoder.draw(scored)

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.image_encoder import (
+    Attention,
+    VitConfig,
+    VitEncoder,
+    merge_windows,
+    relative_positions,
+    split_windows,
+)
+from tests.model.small_models import SMALL_VIT, draw_weights
+
+
+@given(st.integers(1, 3), st.integers(1, 20), st.integers(1, 20), st.integers(1, 9))
+def test_merging_undoes_splitting_into_windows(
+    batch: int, height: int, width: int, size: int
+) -> None:
+    x_BHWC = torch.arange(batch * height * width * 2.0).view(batch, height, width, 2)
+    windows = split_windows(x_BHWC, size)
+    assert windows.shape[1:] == (size, size, 2)
+    assert len(windows) == batch * -(-height // size) * -(-width // size)
+    assert torch.equal(merge_windows(windows, size, height, width), x_BHWC)
+
+
+def test_windows_are_in_reading_order_and_padded_with_zeros() -> None:
+    x_BHWC = torch.arange(1.0, 13).view(1, 3, 4, 1)
+    windows = split_windows(x_BHWC, 2)[..., 0]
+    assert windows[0].tolist() == [[1, 2], [5, 6]]
+    assert windows[1].tolist() == [[3, 4], [7, 8]]
+    assert windows[2].tolist() == [[9, 10], [0, 0]]
+
+
+def test_relative_positions_depend_on_query_minus_key() -> None:
+    table = torch.arange(7.0).unsqueeze(1)
+    spread = relative_positions(table, 4)[..., 0]
+    for query in range(4):
+        for key in range(4):
+            assert spread[query, key] == query - key + 3
+
+
+@torch.no_grad()
+def test_attention_is_the_plain_formula_and_the_same_in_any_number_of_chunks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heads, grid, width = 2, 6, 8
+    attention = Attention(width, heads, grid)
+    draw_weights(attention, 1)
+    x = torch.randn(2, grid, grid, width, generator=torch.Generator().manual_seed(2))
+    q, k, v = attention.qkv(x).view(2, grid * grid, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    scores = q @ k.transpose(-1, -2) / (width // heads) ** 0.5
+    for i in range(grid * grid):
+        for j in range(grid * grid):
+            row = attention.rel_pos_h[i // grid - j // grid + grid - 1]
+            column = attention.rel_pos_w[i % grid - j % grid + grid - 1]
+            scores[:, :, i, j] += q[:, :, i] @ (row + column)
+    mixed = (scores.softmax(-1) @ v).transpose(1, 2).reshape(2, grid, grid, width)
+    wanted = attention.proj(mixed)
+    for chunk in (1, 7, 12, 1024):
+        monkeypatch.setattr(Attention, "_QUERY_CHUNK", chunk)
+        torch.testing.assert_close(attention(x), wanted, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_windowed_blocks_see_their_window_only_and_global_blocks_everything() -> None:
+    pixels = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(3))
+    changed = pixels.clone()
+    changed[..., :16, :16] += 1.0  # the first token
+    for global_blocks, reach in (((), 5), ((0,), 8)):
+        config = VitConfig(width=16, depth=1, heads=2, global_blocks=global_blocks, window_size=5)
+        encoder = VitEncoder(config, 128, 8)
+        draw_weights(encoder, 4)
+        encoder.neck = torch.nn.Sequential()
+        before, after = (encoder(p).coarse_BCHW for p in (pixels, changed))
+        touched = (before != after).any(1)[0]
+        assert touched[:reach, :reach].all()
+        assert int(touched.sum()) == reach**2
+
+
+def test_features_have_a_sixteenth_of_the_side_and_no_finer_levels() -> None:
+    assert isinstance(SMALL_VIT.encoder, VitConfig)
+    encoder = VitEncoder(SMALL_VIT.encoder, 128, 32)
+    features = encoder(torch.zeros(2, 3, 128, 128))
+    assert features.coarse_BCHW.shape == (2, 32, 8, 8)
+    assert features.fine_BCHW == ()
+
+
+def test_a_width_that_the_heads_do_not_divide_is_refused() -> None:
+    with pytest.raises(ValueError, match="not a multiple of heads"):
+        VitConfig(width=30, heads=4)
