@@ -38,7 +38,9 @@ test-all: $(VENV)/.test  ## the test suite with the slow tests
 	$(BIN)/pytest
 
 bench: $(VENV)/.test  ## benchmarks; prints rows for tests/benchmarks/RESULTS.md
+	$(BIN)/python -m tests.benchmarks.bench_masks
 	$(BIN)/python -m tests.benchmarks.bench_generator
+	$(BIN)/python -m tests.benchmarks.bench_generator --model bundled --height 480 --width 640 --recommended
 
 demo: $(VENV)/.base  ## mask real photos, print a table, write report.html
 	$(BIN)/python -m tests.examples.demo_photos $(DEMO)/photos

@@ -115,6 +115,7 @@ def test_new_photos_only_are_added(cli: Cli, thirty_photos: Path, tmp_path: Path
     assert len(masked) == len(set(masked)) == 5
 
 
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools
 def test_duckdb_pandas_and_pycocotools_read_the_shards(undisturbed: tuple[Path, float]) -> None:
     pattern = str(undisturbed[0] / "runs" / "*" / "masks-*.parquet")
     counted = duckdb.sql(

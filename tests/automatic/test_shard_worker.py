@@ -1,0 +1,87 @@
+"""One shard: real files, bad ones among them, one Parquet file."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.automatic import AutomaticConfig
+from engine.automatic.shard_worker import ModelSpec, cached_model, run_shard
+from engine.dataset.catalog import Workspace
+from engine.dataset.ingest import expand_inputs, ingest
+from engine.dataset.runs import Recipe, RunManifest, plan_runs
+from engine.dataset.shards import iter_image_masks, read_shard_statuses
+from engine.errors import BadInputError
+from engine.images import ImageLimits, encode_png
+from tests.automatic.oracle_segmenter import OracleScene
+from tests.automatic.segmenters import OracleSegmenter
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+CONFIG = AutomaticConfig(points_per_side=3, pred_iou_thresh=0.5, stability_score_thresh=0.5)
+SCENE = OracleScene(seed=2, height=64, width=80)
+
+
+@pytest.fixture
+def planned(tmp_path: Path) -> tuple[Workspace, RunManifest, Path]:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i in range(4):
+        shifted = np.ascontiguousarray(np.roll(SCENE.image_HWC3, 11 * i, axis=1))
+        (photos / f"{i}.png").write_bytes(encode_png(shifted))
+    workspace = Workspace.open(tmp_path / "workspace")
+    found = ingest(workspace, expand_inputs([str(photos)]), ImageLimits(), NOW)
+    recipe = Recipe.of("oracle-0", CONFIG.result_fields())
+    (run,) = plan_runs(workspace, found.image_ids, recipe, 10, NOW)
+    return workspace, run, photos
+
+
+def test_a_shard_holds_the_masks_of_its_images_and_reports_them(
+    planned: tuple[Workspace, RunManifest, Path],
+) -> None:
+    workspace, run, _ = planned
+    heard: list[tuple[str, int]] = []
+    segmenter = OracleSegmenter(SCENE)
+    shard = run.shards[0]
+    assert run_shard(
+        workspace, shard, run, segmenter, ImageLimits(), lambda *event: heard.append(event)
+    )
+    stored = {image: len(masks) for image, masks in iter_image_masks(workspace.store, shard)}
+    assert len(heard) == 4
+    assert sum(count for _, count in heard) == sum(stored.values()) > 4
+    assert not run_shard(workspace, shard, run, segmenter, ImageLimits())
+
+
+def test_photos_that_vanish_change_or_break_are_recorded_with_their_reason(
+    planned: tuple[Workspace, RunManifest, Path],
+) -> None:
+    workspace, run, photos = planned
+    (photos / "0.png").unlink()
+    (photos / "1.png").write_bytes((photos / "2.png").read_bytes())
+    run_shard(workspace, run.shards[0], run, OracleSegmenter(SCENE), ImageLimits())
+    statuses = read_shard_statuses(workspace.store, run.shards[0])
+    assert sorted(str(s.reason) for s in statuses) == ["None", "None", "changed", "not-found"]
+    assert all((s.status == "masked") == (s.reason is None) for s in statuses)
+
+
+def test_limits_are_kept_when_decoding(planned: tuple[Workspace, RunManifest, Path]) -> None:
+    workspace, run, _ = planned
+    run_shard(workspace, run.shards[0], run, OracleSegmenter(SCENE), ImageLimits(max_pixels=100))
+    reasons = {s.reason for s in read_shard_statuses(workspace.store, run.shards[0])}
+    assert reasons == {"too-large"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (ModelSpec("vit_z"), "unknown model"),
+        (ModelSpec("nowhere.pth"), "no such file"),
+        (ModelSpec("bundled", precision="int4"), "precision"),
+        (ModelSpec("bundled", device="cuda:99"), "cannot be used"),
+    ],
+)
+def test_models_that_cannot_be_used_are_refused_by_name(spec: ModelSpec, message: str) -> None:
+    with pytest.raises(BadInputError, match=message):
+        cached_model(spec)
