@@ -19,6 +19,7 @@ from datetime import datetime
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyiceberg.expressions import EqualTo, Reference
 from pyiceberg.expressions.literals import literal
 
@@ -39,6 +40,10 @@ __all__ = [
     "plan_runs",
     "run_statuses",
 ]
+
+# Reasons to skip an image that may be gone the next time: a drive that was not mounted, a file that
+# was put back. Such an image is tried again; all other images count as done, masks or not.
+_PASSING_REASONS = ("not-found", "unreadable", "changed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,14 +267,18 @@ def _uncovered(
     recipe: Recipe,
     unfinished: Sequence[RunManifest],
 ) -> list[int]:
-    committed = workspace.table("image_runs").scan(
-        row_filter=EqualTo(term=Reference("recipe_id"), value=literal(recipe.recipe_id)),
-        selected_fields=("image_id",),
+    committed = (
+        workspace.table("image_runs")
+        .scan(
+            row_filter=EqualTo(term=Reference("recipe_id"), value=literal(recipe.recipe_id)),
+            selected_fields=("image_id", "reason"),
+        )
+        .to_arrow()
     )
+    may_pass = pc.is_in(committed["reason"], value_set=pa.array(_PASSING_REASONS))
+    committed = committed.filter(pc.invert(may_pass))
     planned = [i for run in unfinished for shard in run.shards for i in shard.image_ids]
-    covered = np.union1d(
-        committed.to_arrow()["image_id"].to_numpy(), np.asarray(planned, dtype=np.int64)
-    )
+    covered = np.union1d(committed["image_id"].to_numpy(), np.asarray(planned, dtype=np.int64))
     wanted = np.fromiter(image_ids, dtype=np.int64, count=len(image_ids))
     left: list[int] = np.setdiff1d(wanted, covered).tolist()
     return left

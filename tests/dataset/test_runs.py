@@ -20,6 +20,7 @@ from engine.dataset.runs import (
 from engine.dataset.shards import ImageMasks, write_shard
 from engine.errors import BadInputError, WorkspaceError
 from engine.objects import LocalStore
+from engine.records import SkippedImage
 from tests.dataset.dataset_builders import (
     LIMITS,
     NOW,
@@ -218,3 +219,28 @@ def test_a_damaged_manifest_is_reported(workspace: Workspace) -> None:
 
 def _has_masks(image_id: int) -> bool:
     return len(result_of(image_id).masks) > 0
+
+
+@pytest.mark.parametrize(
+    ("reason", "tried_again"), [("not-found", True), ("changed", True), ("truncated", False)]
+)
+def test_an_image_whose_trouble_may_pass_is_tried_again(
+    workspace: Workspace, reason: str, tried_again: bool
+) -> None:
+    image_ids = ingested(workspace, 2)
+    [run] = plan_runs(workspace, image_ids, RECIPE, 2, NOW)
+    trouble = SkippedImage("/photo", reason, "what happened")
+    results = [ImageMasks(image_ids[0]), ImageMasks(image_ids[1], skipped=trouble)]
+    write_shard(workspace.store, run.shards[0], results, run.provenance)
+    commit_run(workspace, run)
+    again = plan_runs(workspace, image_ids, RECIPE, 2, LATER)
+    assert [shard.image_ids for r in again for shard in r.shards] == [(image_ids[1],)] * tried_again
+    if tried_again:
+        write_shard(
+            workspace.store,
+            again[0].shards[0],
+            [ImageMasks(image_ids[1])],
+            again[0].provenance,
+        )
+        assert commit_run(workspace, again[0]).name == "r2"
+        assert plan_runs(workspace, image_ids, RECIPE, 2, LATER) == []
