@@ -31,7 +31,8 @@ class Settings(BaseSettings):
         workspace: the folder that holds the catalog, the shards and the releases.
         max_image_pixels: larger images are skipped before they are decoded.
         max_image_bytes: larger files are skipped before they are read.
-        images_per_shard: images that one task masks into one Parquet file.
+        images_per_shard: images that one task masks into one Parquet file; None: by the number of
+            images, see `engine.dataset.runs.shard_size`.
         read_threads: files read at the same time while ingesting.
         log_level: what is written to the log.
     """
@@ -41,7 +42,7 @@ class Settings(BaseSettings):
     workspace: Path = Path("maskwheel-data")
     max_image_pixels: int = Field(default=200_000_000, gt=0)
     max_image_bytes: int = Field(default=512 * 1024 * 1024, gt=0)
-    images_per_shard: int = Field(default=64, gt=0)
+    images_per_shard: int | None = Field(default=None, gt=0)
     read_threads: int = Field(default=8, gt=0, le=256)
     log_level: LogLevel = "INFO"
 

@@ -53,10 +53,8 @@ def cli(verbose: bool) -> None:
       maskwheel auto photos/          mask everything, publish a release
       maskwheel report                look at it
     """
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(levelname)s %(name)s: %(message)s",
-    )
+    if verbose:  # without it Prefect's own quiet settings apply, and warnings are still told
+        logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
 
 
 def main() -> None:

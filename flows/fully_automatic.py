@@ -42,6 +42,7 @@ from engine.dataset.runs import (
     pending_shards,
     plan_runs,
     run_statuses,
+    shard_size,
 )
 from engine.dataset.shards import ImageStatus
 from engine.errors import PartlyDoneError, TransientError
@@ -175,7 +176,8 @@ def plan(
     sam = cached_model(spec)
     config = AutomaticConfig.for_model(sam, settings, preset)
     recipe = Recipe.of(sam.model_id(), config.result_fields())
-    size = load_settings(images_per_shard=images_per_shard).images_per_shard
+    wanted = load_settings(images_per_shard=images_per_shard).images_per_shard
+    size = wanted or shard_size(len(image_ids))
     with Workspace.open(Path(workspace)) as opened:
         runs = plan_runs(opened, image_ids, recipe, size, current_time())
     logger = get_run_logger()

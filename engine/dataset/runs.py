@@ -39,7 +39,10 @@ __all__ = [
     "pending_shards",
     "plan_runs",
     "run_statuses",
+    "shard_size",
 ]
+
+_SHARDS, _MIN_SHARD, _MAX_SHARD = 200, 4, 512
 
 # Reasons to skip an image that may be gone the next time: a drive that was not mounted, a file that
 # was put back. Such an image is tried again; all other images count as done, masks or not.
@@ -144,6 +147,15 @@ def plan_runs(
         manifest = _new_run(_run_id(recipe, len(runs) + 1), recipe, left, images_per_shard, now)
         if workspace.store.put_if_absent(_key(manifest.run_id), _to_json(manifest)):
             return [*unfinished, manifest]
+
+
+def shard_size(images: int) -> int:
+    """Return how many images a shard of a run should hold.
+
+    A kill costs at most the shard that was being made, so small runs have small shards; large runs
+    have large ones, so that there are never too many files.
+    """
+    return min(max(images // _SHARDS, _MIN_SHARD), _MAX_SHARD)
 
 
 def load_run(store: ObjectStore, run_id: str) -> RunManifest:

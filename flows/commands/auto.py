@@ -66,7 +66,11 @@ The same command again masks only what is new; after an interruption it goes on 
 )
 @click.option("--min-mask-region-area", type=int, help="Smallest hole or island in pixels.")
 @click.option("--max-mask-area-ratio", type=float, help="Largest share of the image.  [default: 1]")
-@click.option("--images-per-shard", type=int, help="Images in one task and file.  [default: 64]")
+@click.option(
+    "--images-per-shard",
+    type=int,
+    help="Images in one task and file.  [default: by their number, 4 to 512]",
+)
 @click.option("--overlays", is_flag=True, help="Also write pictures with the masks drawn in.")
 @json_option
 def command(
@@ -89,9 +93,14 @@ def command(
 
     root = workspace_path(workspace)
     prepare_prefect(verbose=bool(click.get_current_context().find_root().params["verbose"]))
+    from engine.automatic.config import AutomaticConfig
+    from engine.automatic.shard_worker import ModelSpec, cached_model
     from engine.dataset.ingest import expand_inputs
 
-    expand_inputs(photos)  # a wrong path is told before anything is started
+    explicit = {name: value for name, value in settings.items() if value is not None}
+    # A wrong path, model or setting is told before anything is started.
+    expand_inputs(photos)
+    AutomaticConfig.for_model(cached_model(ModelSpec(model, device, precision)), explicit, preset)
     from flows.commands.progress_bar import ProgressBar
     from flows.fully_automatic import fully_automatic
     from flows.progress import listening
@@ -105,7 +114,7 @@ def command(
             device=device,
             precision=precision,
             preset=preset,
-            settings={name: value for name, value in settings.items() if value is not None},
+            settings=explicit,
             images_per_shard=images_per_shard,
         )
         folder = _draw_overlays(root, bar) if overlays and outcome.release else None

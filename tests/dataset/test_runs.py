@@ -16,6 +16,7 @@ from engine.dataset.runs import (
     pending_shards,
     plan_runs,
     run_statuses,
+    shard_size,
 )
 from engine.dataset.shards import ImageMasks, write_shard
 from engine.errors import BadInputError, WorkspaceError
@@ -244,3 +245,10 @@ def test_an_image_whose_trouble_may_pass_is_tried_again(
         )
         assert commit_run(workspace, again[0]).name == "r2"
         assert plan_runs(workspace, image_ids, RECIPE, 2, LATER) == []
+
+
+@pytest.mark.parametrize(
+    ("images", "size"), [(0, 4), (30, 4), (10_000, 50), (1_000_000, 512), (11_000_000, 512)]
+)
+def test_small_runs_have_small_shards_and_large_runs_few_files(images: int, size: int) -> None:
+    assert shard_size(images) == size
