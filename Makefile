@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 DEMO := demo-data
 DEVICE ?= cpu
 PROCESSES ?= 1
-STEPS ?= 2400
+SHARE ?= 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup check test test-all bench demo train-bundled pins clean
@@ -47,10 +47,10 @@ demo: $(VENV)/.base  ## mask real photos, print a table, write report.html
 	$(BIN)/maskwheel auto $(DEMO)/photos --workspace $(DEMO)/workspace --overlays
 	$(BIN)/maskwheel report --workspace $(DEMO)/workspace --output $(DEMO)/report.html
 
-train-bundled: $(VENV)/.base  ## train the bundled model: DATA=folder [DEVICE=cuda] [PROCESSES=2] [STEPS=n]
+train-bundled: $(VENV)/.base  ## train the bundled model: DATA=folder [DEVICE=cuda] [PROCESSES=2] [SHARE=0.1]
 	@test -n "$(DATA)" || { echo "usage: make train-bundled DATA=folder"; exit 2; }
 	$(BIN)/torchrun --standalone --nproc-per-node $(PROCESSES) -m engine.learning.bundled \
-	  --data $(DATA) --device $(DEVICE) --steps $(STEPS)
+	  --data $(DATA) --device $(DEVICE) --share $(SHARE)
 
 pins:  ## resolve the newest versions anew and write constraints.txt
 	$(PYTHON) -m venv $(VENV)-pins

@@ -72,7 +72,7 @@ class TrainConfig:
     focal_alpha: float = 0.5
     runner_up_weight: float = 0.05
     single_weight: float = 0.5
-    iou_weight: float = 4.0
+    iou_weight: float = 1.0
     seed: int = 0
     log_every: int = 50
     save_every: int = 500

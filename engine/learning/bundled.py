@@ -10,15 +10,18 @@ from __future__ import annotations
 import argparse
 import logging
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
 from engine.dataset.training_samples import CocoMasks, SampleConfig, prefetch, training_batches
-from model import SIZES, Sam, TrainBatch, TrainConfig, save_sam, train
+from model import SIZES, Sam, TrainBatch, TrainConfig, load_sam, save_sam, train
 
 logger = logging.getLogger(__name__)
+
+Batches = Iterator[TrainBatch]
 
 BSDS, CLOTHING, COCO = "bsds500_trainval", "ccp_clothing", "coco_subset"
 SOURCES = (BSDS, CLOTHING, COCO)
@@ -43,24 +46,64 @@ def validation_sources(data: Path) -> list[CocoMasks]:
     ]
 
 
-def train_bundled(
-    data: Path, out: Path, config: TrainConfig, samples: SampleConfig, device: str = "cpu"
-) -> Path:
-    """Train, or go on training, and write the averaged weights as ``out/bundled.safetensors``."""
-    torch.manual_seed(config.seed)
-    sam = Sam(SIZES["bundled"]).to(device)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Phase:
+    """One stretch of the training, with a schedule and crops of its own."""
+
+    name: str
+    training: TrainConfig
+    samples: SampleConfig
+
+
+# Small crops are cheap and teach outlines and parts; whole photos then teach whole objects.
+PHASES = (
+    Phase(name="crops", training=TrainConfig(steps=2700), samples=SampleConfig()),
+    Phase(
+        name="photos",
+        training=TrainConfig(
+            steps=500, learning_rate=8e-4, warmup_steps=30, ema_decay=0.985, box_probability=0.2
+        ),
+        samples=SampleConfig(crop_px=512, images_per_batch=2, scale_range=(0.75, 1.1)),
+    ),
+)
+
+
+def train_bundled(data: Path, out: Path, share: float = 1.0, device: str = "cpu") -> Path:
+    """Train, or go on training, and write the averaged weights as ``out/bundled.safetensors``.
+
+    Args:
+        data: folder with the data sets.
+        out: folder for weights and checkpoints; a phase whose weights lie there is not repeated.
+        share: of the recipe's steps; less for a quick try, more where time allows.
+        device: ``cpu`` or ``cuda``.
+    """
     rank = dist.get_rank() if dist.is_initialized() else 0
     sources = training_sources(data)
+    torch.manual_seed(0)
+    sam = Sam(SIZES["bundled"])
+    for number, phase in enumerate(PHASES):
+        weights = out / f"{phase.name}.safetensors"
+        if not weights.exists():
+            steps = max(1, round(phase.training.steps * share))
+            samples, seed = phase.samples, 7 * number + 1000 * rank
 
-    def batches(start: int) -> Iterator[TrainBatch]:
-        return prefetch(training_batches(sources, samples, config.seed + 1000 * rank, start))
+            def batches(start: int, samples: SampleConfig = samples, seed: int = seed) -> Batches:
+                return prefetch(training_batches(sources, samples, seed, start))
 
-    average = train(sam, batches, config, out / "training.pt")
-    weights = out / "bundled.safetensors"
+            sam = train(
+                sam.float().to(device).requires_grad_(True),
+                batches,
+                replace(phase.training, steps=steps),
+                out / f"{phase.name}.pt",
+            )
+            if rank == 0:
+                save_sam(sam.half(), weights)  # half the size, the same masks
+            if dist.is_initialized():
+                dist.barrier()
+        sam = load_sam(weights, device=device)
     if rank == 0:
-        save_sam(average.half(), weights)  # half the size, the same masks
-        logger.info("wrote %s", weights)
-    return weights
+        save_sam(sam.half(), out / "bundled.safetensors")
+    return out / "bundled.safetensors"
 
 
 def main() -> None:
@@ -69,23 +112,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the data sets")
     parser.add_argument("--out", type=Path, default=Path("checkpoints"), help="where to write")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--steps", type=int, default=TrainConfig().steps, help="optimiser steps")
-    parser.add_argument(
-        "--crop-px", type=int, default=SampleConfig().crop_px, help="side of a crop"
-    )
+    parser.add_argument("--share", type=float, default=1.0, help="share of the recipe's steps")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if torch.distributed.is_torchelastic_launched():
         dist.init_process_group("gloo")
-    if dist.is_initialized():
         torch.set_num_threads(1)
-    train_bundled(
-        arguments.data,
-        arguments.out,
-        TrainConfig(steps=arguments.steps),
-        SampleConfig(crop_px=arguments.crop_px),
-        arguments.device,
-    )
+    weights = train_bundled(arguments.data, arguments.out, arguments.share, arguments.device)
+    logger.info("wrote %s", weights)
 
 
 if __name__ == "__main__":
