@@ -41,6 +41,7 @@ from engine.dataset.runs import (
     load_run,
     pending_shards,
     plan_runs,
+    record_unusable,
     run_statuses,
     shard_size,
 )
@@ -101,7 +102,7 @@ def fully_automatic(
     began = monotonic()
     spec = ModelSpec(model, device, precision)
     found = ingest_photos(photos, workspace)
-    run_ids = plan(found.image_ids, workspace, spec, preset, settings or {}, images_per_shard)
+    run_ids = plan(found, workspace, spec, preset, settings or {}, images_per_shard)
     statuses: list[ImageStatus] = []
     for run_id in run_ids:
         mask_run(run_id, workspace, spec)
@@ -165,7 +166,7 @@ def ingest_photos(photos: list[str], workspace: str) -> IngestResult:
 
 @task(task_run_name="plan", retries=2, retry_delay_seconds=2, retry_condition_fn=_is_transient)
 def plan(
-    image_ids: Sequence[int],
+    found: IngestResult,
     workspace: str,
     spec: ModelSpec,
     preset: str | None,
@@ -177,9 +178,11 @@ def plan(
     config = AutomaticConfig.for_model(sam, settings, preset)
     recipe = Recipe.of(sam.model_id(), config.result_fields())
     wanted = load_settings(images_per_shard=images_per_shard).images_per_shard
-    size = wanted or shard_size(len(image_ids))
+    size = wanted or shard_size(len(found.image_ids))
     with Workspace.open(Path(workspace)) as opened:
-        runs = plan_runs(opened, image_ids, recipe, size, current_time())
+        runs = plan_runs(opened, found.image_ids, recipe, size, current_time())
+        for run in runs:
+            record_unusable(opened.store, run.run_id, found.skipped)
     logger = get_run_logger()
     for run in runs:
         logger.info("run %s: %d shards with %s", run.run_id, len(run.shards), config)

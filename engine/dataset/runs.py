@@ -29,7 +29,7 @@ from engine.dataset.schemas import arrow_schema
 from engine.dataset.shards import ImageStatus, Provenance, read_shard_statuses
 from engine.errors import BadInputError, WorkspaceError
 from engine.objects import ObjectStore
-from engine.records import Release, Shard
+from engine.records import Release, Shard, SkippedImage
 
 __all__ = [
     "Recipe",
@@ -38,11 +38,14 @@ __all__ = [
     "load_run",
     "pending_shards",
     "plan_runs",
+    "record_unusable",
     "run_statuses",
     "shard_size",
+    "unusable_files",
 ]
 
 _SHARDS, _MIN_SHARD, _MAX_SHARD = 200, 4, 512
+_UNUSABLE = "unusable.json"
 
 # Reasons to skip an image that may be gone the next time: a drive that was not mounted, a file that
 # was put back. Such an image is tried again; all other images count as done, masks or not.
@@ -193,6 +196,31 @@ def run_statuses(store: ObjectStore, manifest: RunManifest) -> Iterator[ImageSta
     """
     for shard in manifest.shards:
         yield from read_shard_statuses(store, shard)
+
+
+def record_unusable(store: ObjectStore, run_id: str, files: Sequence[SkippedImage]) -> None:
+    """Keep beside a run which listed files could not become images; the first call counts."""
+    text = json.dumps([asdict(file) for file in files], indent=1, ensure_ascii=False)
+    store.put_if_absent(f"runs/{run_id}/{_UNUSABLE}", text.encode())
+
+
+def unusable_files(store: ObjectStore, run_ids: Sequence[str]) -> tuple[SkippedImage, ...]:
+    """Return the files that could not become images when these runs were planned, each once.
+
+    Raises:
+        WorkspaceError: a record that is damaged.
+    """
+    found: dict[str, SkippedImage] = {}
+    for run_id in run_ids:
+        key = f"runs/{run_id}/{_UNUSABLE}"
+        if not store.exists(key):
+            continue
+        try:
+            files = [SkippedImage(**item) for item in json.loads(store.get(key))]
+        except (TypeError, ValueError) as error:
+            raise WorkspaceError(f"{store.uri(key)} is damaged: {error!r}") from error
+        found |= {file.uri: file for file in files}
+    return tuple(found.values())
 
 
 def commit_run(workspace: Workspace, manifest: RunManifest) -> Release:

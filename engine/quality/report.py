@@ -112,7 +112,7 @@ def _page(
         figures="".join(figure.html for figure in figures),
         charts=_charts(statistics),
         numbers=_numbers(statistics),
-        skipped=_skipped(statistics.skipped),
+        skipped=_skipped((*statistics.skipped, *statistics.unusable)),
         provenance=_provenance(workspace, release),
     )
 

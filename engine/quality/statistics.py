@@ -20,6 +20,7 @@ from pyiceberg.expressions.literals import literal
 
 from engine.dataset.catalog import Workspace
 from engine.dataset.releases import scan, scan_batches
+from engine.dataset.runs import unusable_files
 from engine.records import Release
 
 __all__ = [
@@ -97,7 +98,7 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class SkipExample:
-    """An image that was skipped, and what was said of it."""
+    """An image that was skipped, and what was said of it; the id is 0 for a file that is none."""
 
     image_id: int
     uri: str
@@ -141,6 +142,7 @@ class ReleaseStatistics:
         centres: number of masks by the centre of their box: `CENTRE_CELLS` rows, top first, of as
             many columns; the image, whatever its shape, is the unit square.
         skipped: by reason, the most frequent first.
+        unusable: listed files that could not become images at all, likewise; not in `images`.
     """
 
     images: int
@@ -159,6 +161,7 @@ class ReleaseStatistics:
     stability_score: Distribution
     centres: tuple[tuple[int, ...], ...]
     skipped: tuple[SkipReason, ...]
+    unusable: tuple[SkipReason, ...] = ()
 
 
 def release_statistics(workspace: Workspace, release: Release) -> ReleaseStatistics:
@@ -195,6 +198,7 @@ def release_statistics(workspace: Workspace, release: Release) -> ReleaseStatist
         stability_score=masks.stability_score.distribution(),
         centres=tuple(tuple(row) for row in masks.centres.tolist()),
         skipped=_skip_reasons(workspace, release, skipped),
+        unusable=_unusable(workspace, release),
     )
 
 
@@ -347,6 +351,18 @@ def _skip_reasons(
             tuple(SkipExample(i, uris[i], reason_of[i][1]) for i in ids[:_EXAMPLES]),
         )
         for reason, ids in by_reason.items()
+    ]
+    return tuple(sorted(reasons, key=lambda item: (-item.images, item.reason)))
+
+
+def _unusable(workspace: Workspace, release: Release) -> tuple[SkipReason, ...]:
+    """Group the files that never became images by their reason."""
+    by_reason: dict[str, list[SkipExample]] = {}
+    for file in unusable_files(workspace.store, release.runs):
+        by_reason.setdefault(file.reason, []).append(SkipExample(0, file.uri, file.message))
+    reasons = [
+        SkipReason(reason, len(files), tuple(files[:_EXAMPLES]))
+        for reason, files in by_reason.items()
     ]
     return tuple(sorted(reasons, key=lambda item: (-item.images, item.reason)))
 

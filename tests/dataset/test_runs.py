@@ -15,8 +15,10 @@ from engine.dataset.runs import (
     load_run,
     pending_shards,
     plan_runs,
+    record_unusable,
     run_statuses,
     shard_size,
+    unusable_files,
 )
 from engine.dataset.shards import ImageMasks, write_shard
 from engine.errors import BadInputError, WorkspaceError
@@ -252,3 +254,11 @@ def test_an_image_whose_trouble_may_pass_is_tried_again(
 )
 def test_small_runs_have_small_shards_and_large_runs_few_files(images: int, size: int) -> None:
     assert shard_size(images) == size
+
+
+def test_files_that_never_became_images_are_kept_beside_the_run(workspace: Workspace) -> None:
+    files = [SkippedImage("/b.jpg", "truncated", "cut off"), SkippedImage("/ü.jpg", "empty", "")]
+    record_unusable(workspace.store, "run-1", files)
+    record_unusable(workspace.store, "run-1", [])  # a resumed call changes nothing
+    record_unusable(workspace.store, "run-2", files[:1])
+    assert unusable_files(workspace.store, ["run-1", "run-2", "run-3"]) == tuple(files)
