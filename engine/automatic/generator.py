@@ -72,7 +72,7 @@ class Segmenter(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Candidate:
     """A mask that passed the filters, not yet drawn at full size.
 
@@ -81,6 +81,7 @@ class Candidate:
         frame: how its crop was laid into the model's input.
         region: the mask's box in pixels of the crop.
         crop: where it was found.
+        area: number of mask pixels.
         predicted_iou: by the model.
         stability: see `stability_score`.
         point_xy: its prompt in pixels of the image.
@@ -90,6 +91,7 @@ class Candidate:
     frame: Frame
     region: Region
     crop: Crop
+    area: int
     predicted_iou: np.float32
     stability: np.float32
     point_xy: tuple[float, float]
@@ -152,6 +154,7 @@ def crop_candidates(
             sam, embedding, crop, points_P2[start : start + config.points_per_batch], config
         )
         if not touches_crop_edge(candidate.box_xyxy, crop, height, width)
+        and candidate.area <= config.max_mask_area_ratio * height * width
     ]
     return _best_by_box(found, [c.predicted_iou for c in found], config.box_nms_thresh)
 
@@ -163,7 +166,7 @@ def _batch_candidates(
     points_P2: NDArray[np.float64],
     config: AutomaticConfig,
 ) -> Iterator[Candidate]:
-    """Yield what passes predicted IoU, stability and area, prompt by prompt."""
+    """Yield what passes predicted IoU and stability, prompt by prompt."""
     labels = np.ones((len(points_P2), 1), dtype=np.int64)
     scored = sam.score(embedding, Prompts(points_xy=points_P2[:, None], point_labels=labels))
     iou_P3 = scored.iou_N4[:, 1:].cpu().numpy()
@@ -207,16 +210,18 @@ def _candidate(
     box = tight_box(mask)
     if box is None:
         return None
-    if (
-        np.count_nonzero(mask)
-        > config.max_mask_area_ratio * frame.original_size[0] * frame.original_size[1]
-    ):
-        return None
     x0, y0, x1, y1 = box
     tight = Region(region.y0 + y0, region.y0 + y1 + 1, region.x0 + x0, region.x0 + x1 + 1)
     window = cut_window(logits_hw, frame, tight)
     return Candidate(
-        window, frame, tight, crop, iou, stability, (float(point_xy[0]), float(point_xy[1]))
+        window_hw=window,
+        frame=frame,
+        region=tight,
+        crop=crop,
+        area=int(np.count_nonzero(mask)),
+        predicted_iou=iou,
+        stability=stability,
+        point_xy=(float(point_xy[0]), float(point_xy[1])),
     )
 
 
@@ -240,11 +245,10 @@ def _mask(candidate: Candidate) -> NDArray[np.bool_]:
 
 def _record(candidate: Candidate, height: int, width: int) -> MaskRecord:
     x0, y0, x1, y1 = candidate.box_xyxy
-    mask = _mask(candidate)
     return MaskRecord(
-        rle=encode_region(mask, x0, y0, height, width),
+        rle=encode_region(_mask(candidate), x0, y0, height, width),
         bbox_xywh=(x0, y0, x1 - x0, y1 - y0),
-        area=int(np.count_nonzero(mask)),
+        area=candidate.area,
         predicted_iou=float(candidate.predicted_iou),
         stability_score=float(candidate.stability),
         crop_box_xywh=candidate.crop.xywh,
