@@ -58,7 +58,7 @@ class TrainConfig:
         save_every: steps between two checkpoints.
     """
 
-    steps: int = 1300
+    steps: int = 1100
     learning_rate: float = 2e-3
     warmup_steps: int = 200
     weight_decay: float = 0.05
