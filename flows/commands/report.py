@@ -29,11 +29,10 @@ def command(
     workspace: Path | None, name: str | None, output: Path | None, max_images: int, as_json: bool
 ) -> None:
     """Write one self-contained HTML page: gallery with masks, distributions, provenance."""
-    from engine.quality.report import write_report
-
     from engine.dataset.catalog import Workspace
     from engine.dataset.releases import latest_release, load_release
     from engine.errors import BadInputError
+    from engine.quality.report import write_report
 
     root = workspace_path(workspace)
     with Workspace.open(root, create=False) as opened:
