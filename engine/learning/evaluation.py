@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from engine.automatic.shard_worker import ModelSpec, cached_model
 from engine.dataset.training_samples import CocoMasks, LabelledMask
+from engine.errors import BadInputError
 from engine.learning.bundled import validation_sources
 from engine.masks import decode_mask
 from model import ImageEmbedding, Sam
@@ -44,7 +45,11 @@ class EvaluationConfig:
 def evaluate_prompts(
     sam: Sam, source: CocoMasks, config: EvaluationConfig, tasks: Sequence[str] = tuple(TASKS)
 ) -> dict[str, ClickResult]:
-    """Prompt for masks of every image; results by task."""
+    """Prompt for masks of every image; results by task.
+
+    Raises:
+        BadInputError: no image has a mask that so many people agree on.
+    """
     random = np.random.default_rng(config.seed)
     results: dict[str, list[ClickResult]] = {task: [] for task in tasks}
     images = source.images
@@ -60,6 +65,8 @@ def evaluate_prompts(
         embedding = sam.encode(image.read())
         for task in tasks:
             results[task].append(TASKS[task](sam, embedding, wanted))
+    if not all(results.values()):
+        raise BadInputError(f"{source.name} has no mask with {config.min_votes} or more votes")
     return {task: ClickResult.joined(found) for task, found in results.items()}
 
 
@@ -88,6 +95,9 @@ def main() -> None:
     sam = cached_model(ModelSpec(arguments.model))
     print(f"{sam.model_id()}: mIoU %, trusted / oracle")
     for source in validation_sources(arguments.data):
+        if not source.images:
+            print(f"{source.name:18} has no validation images")
+            continue
         for votes in (1, 2) if source.name.startswith("bsds") else (1,):
             config = EvaluationConfig(min_votes=votes, max_images=arguments.max_images)
             for task, result in evaluate_prompts(sam, source, config).items():

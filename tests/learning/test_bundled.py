@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from engine.dataset.training_samples import CocoMasks
+from engine.errors import BadInputError
 from engine.learning.bundled import (
     HELD_OUT,
     SOURCES,
@@ -58,6 +59,12 @@ def test_the_evaluation_prints_a_row_per_set_and_prompt(data: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("1 click") == 2
     assert done.stdout.count("box") == 2
+
+
+def test_a_set_without_agreed_masks_is_refused_by_name(data: Path) -> None:
+    source = CocoMasks.load(data / SOURCES[1] / "annotations.json").hold_out(2)[1]
+    with pytest.raises(BadInputError, match=SOURCES[1]):
+        evaluate_prompts(build_sam("bundled"), source, EvaluationConfig(min_votes=9))
 
 
 def test_the_bundled_model_beats_chance_on_discs(data: Path) -> None:
