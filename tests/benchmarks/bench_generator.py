@@ -32,7 +32,11 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.manual_seed(0)
     sam = build_sam(arguments.model, device="cpu")
-    image = paint_scene(0, arguments.height, arguments.width, 40)
+    # A larger scene is a small one with larger pixels; painting it would need the most memory.
+    zoom = max(1, -(-arguments.height * arguments.width // 4_000_000))
+    image = paint_scene(0, -(-arguments.height // zoom), -(-arguments.width // zoom), 40)
+    image = image.repeat(zoom, axis=0).repeat(zoom, axis=1)
+    image = np.ascontiguousarray(image[: arguments.height, : arguments.width])
     size = {
         "points_per_side": arguments.points_per_side,
         "crop_n_layers": arguments.crop_n_layers,
