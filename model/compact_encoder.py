@@ -2,17 +2,22 @@
 
 Residual stages at stride 4, 8, 16 and 32 see far enough for whole objects; the pyramid carries
 their context back to stride 16 (the decoder's image tokens) and to strides 8 and 4 (outlines).
+Whatever prompts need of an image but does not depend on them is made here, once.
 Pyramid: arXiv 1612.03144.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.types import ImageFeatures
+
+_RARE_LOGIT = -2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,13 +28,35 @@ class CompactConfig:
         stem_width: channels at stride 2.
         widths: channels at strides 4, 8, 16 and 32.
         depths: residual blocks at strides 4, 8, 16 and 32.
-        fine_widths: channels of the features handed out at strides 8 and 4.
+        fine_widths: channels of the pyramid at strides 8 and 4.
+        affinity_dim: length of the vectors that say which pixels belong together.
+        barriers: kinds of boundary that a prompt's reach is measured by.
     """
 
     stem_width: int = 24
     widths: tuple[int, int, int, int] = (40, 80, 160, 224)
     depths: tuple[int, int, int, int] = (1, 2, 3, 2)
     fine_widths: tuple[int, int] = (64, 32)
+    affinity_dim: int = 32
+    barriers: int = 2
+
+
+class FineFeatures(NamedTuple):
+    """`ImageFeatures.fine_BCHW` of the compact encoder: made once per image, read by every prompt.
+
+    Attributes:
+        affinity8_BCHW: unit vectors at stride 8, alike where pixels belong together.
+        affinity4_BCHW: the same at stride 4.
+        canvas8_BCHW: added to the decoder's canvas at stride 8.
+        canvas4_BCHW: added to it at stride 4.
+        barriers_BKHW: logits of K kinds of boundary at stride 4; the first is the one people draw.
+    """
+
+    affinity8_BCHW: Tensor
+    affinity4_BCHW: Tensor
+    canvas8_BCHW: Tensor
+    canvas4_BCHW: Tensor
+    barriers_BKHW: Tensor
 
 
 class CompactEncoder(nn.Module):
@@ -56,6 +83,7 @@ class CompactEncoder(nn.Module):
             for above, out in zip(out_widths[1:], out_widths[:-1], strict=True)
         )
         self.smooth = nn.ModuleList(conv_norm_act(out, out) for out in out_widths[:-1])
+        self.heads = PromptHeads(config, out_dim)
 
     def forward(self, pixels_B3HW: Tensor) -> ImageFeatures:
         """Encode normalised, padded pixels."""
@@ -70,7 +98,32 @@ class CompactEncoder(nn.Module):
             above = F.interpolate(self.from_above[level](merged), scale_factor=2.0, mode="nearest")
             merged = self.smooth[level](levels[level] + above)
             outputs.append(merged)
-        return ImageFeatures(outputs[0], (outputs[1], outputs[2]))
+        return ImageFeatures(outputs[0], self.heads(outputs[1], outputs[2]))
+
+
+class PromptHeads(nn.Module):
+    """The pyramid's fine levels, projected to what prompts and decoder read."""
+
+    def __init__(self, config: CompactConfig, out_dim: int) -> None:
+        super().__init__()
+        stride8, stride4 = config.fine_widths
+        self.affinity8 = nn.Conv2d(stride8, config.affinity_dim, kernel_size=1)
+        self.affinity4 = nn.Conv2d(stride4, config.affinity_dim, kernel_size=1)
+        self.canvas8 = nn.Conv2d(stride8, out_dim // 4, kernel_size=1)
+        self.canvas4 = nn.Conv2d(stride4, out_dim // 8, kernel_size=1)
+        self.barriers = nn.Conv2d(stride4, config.barriers, kernel_size=1)
+        # Most pixels are no boundary.
+        self.barriers.bias = nn.Parameter(torch.full((config.barriers,), _RARE_LOGIT))
+
+    def forward(self, stride8_BCHW: Tensor, stride4_BCHW: Tensor) -> FineFeatures:
+        """Project both levels."""
+        return FineFeatures(
+            affinity8_BCHW=F.normalize(self.affinity8(stride8_BCHW), dim=1),
+            affinity4_BCHW=F.normalize(self.affinity4(stride4_BCHW), dim=1),
+            canvas8_BCHW=self.canvas8(stride8_BCHW),
+            canvas4_BCHW=self.canvas4(stride4_BCHW),
+            barriers_BKHW=self.barriers(stride4_BCHW),
+        )
 
 
 class ResidualBlock(nn.Module):

@@ -1,12 +1,13 @@
 """Prompt encoder and mask decoder of the bundled model: SAM's, with the prompt also drawn as maps.
 
 A small model trained for hours, not GPU-years, does not learn from tokens alone where a click is.
-So each prompt is also drawn at stride 4 as eight guidance maps: how similar every pixel's features
-are to those under the foreground and background clicks (at two scales), where the clicks and the
-box lie, and the earlier mask. They take the place of SAM's mask prompt, and the decoder sees them
-again while drawing.
+So each prompt is also drawn at stride 4 as guidance maps: how similar every pixel's features are to
+those under the foreground and background clicks (at two scales), how far their reach extends before
+it meets a boundary (`model.reachability`), where the clicks and the box lie, and the earlier mask.
+They take the place of SAM's mask prompt, and the decoder sees them again while drawing.
 
-Shapes: N prompts, K points, G = 8 guidance maps, h w pixels at stride 4.
+Shapes: N prompts, P probes (points that say what is wanted), K kinds of boundary, G guidance maps,
+h w pixels at stride 4.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.compact_encoder import FineFeatures
 from model.mask_decoder import MaskDecoder
 from model.prompt_encoder import PromptEncoder
+from model.reachability import Terrain, seeds_at
 from model.types import (
     BACKGROUND,
     FOREGROUND,
@@ -26,73 +29,51 @@ from model.types import (
     ScoredPrompts,
 )
 
-GUIDANCE_MAPS = 8
 GUIDANCE_STRIDE = 4
-_AFFINITY_DIM = 32
+_MASK_CHANNELS = 64
 _CLICK_SIGMA_PX = 12.0
 _LOGIT_SOFTNESS = 4.0
+# A distance this many times longer still counts in the wider map of what a click reaches.
+_WIDER = 4.0
 # Where a box is looked at to learn what is inside: a 3x3 grid in its middle half.
 _BOX_PROBES = (0.3, 0.5, 0.7)
+
+
+def guidance_maps(barriers: int) -> int:
+    """Return G: 4 of affinity, 2 of clicks, 3 for each kind of boundary, box and earlier mask."""
+    return 8 + 3 * barriers
 
 
 class GuidedPromptEncoder(PromptEncoder):
     """`PromptEncoder` whose dense part comes from guidance maps, not from the mask alone."""
 
-    def __init__(self, dim: int, fine_widths: tuple[int, int]) -> None:
-        super().__init__(dim, mask_channels=32)
+    def __init__(self, dim: int, barriers: int) -> None:
+        super().__init__(dim, mask_channels=_MASK_CHANNELS)
         del self.no_mask_embed  # the guidance maps say themselves that there is no mask
-        self.mask_downscaling[0] = nn.Conv2d(GUIDANCE_MAPS, 8, kernel_size=2, stride=2)
-        self.click_feature = nn.Linear(dim, dim)
-        self.affinity = nn.ModuleList(
-            nn.Conv2d(width, _AFFINITY_DIM, kernel_size=1) for width in fine_widths
+        self.mask_downscaling[0] = nn.Conv2d(
+            guidance_maps(barriers), _MASK_CHANNELS // 4, kernel_size=2, stride=2
         )
+        self.click_feature = nn.Linear(dim, dim)
 
     def forward(
         self, prompts: InputPrompts, features: ImageFeatures, padded_size: tuple[int, int]
     ) -> EncodedPrompts:
         """Encode N prompts for an input of `padded_size` (height, width)."""
-        probes_NP2, weights_foreground_NP, weights_background_NP = _probes(prompts)
-        guidance = self._guidance(
-            prompts, features, padded_size, probes_NP2, weights_foreground_NP, weights_background_NP
+        probes_NP2, foreground_NP, background_NP = _probes(prompts)
+        guidance_NGhw = _guidance(
+            prompts, features, padded_size, probes_NP2, foreground_NP, background_NP
         )
         under_NPC = self.click_feature(
             sample(features.per_prompt(features.coarse_BCHW), probes_NP2, padded_size)
         )
-        foreground = (under_NPC * weights_foreground_NP.unsqueeze(-1)).sum(1)
-        foreground = foreground / weights_foreground_NP.sum(1, keepdim=True).clamp(min=1.0)
+        foreground_NC = (under_NPC * foreground_NP.unsqueeze(-1)).sum(1)
+        foreground_NC = foreground_NC / foreground_NP.sum(1, keepdim=True).clamp(min=1.0)
         sparse_NTC = self.sparse(prompts, padded_size)
         return EncodedPrompts(
-            sparse_NTC=sparse_NTC + foreground.unsqueeze(1).to(sparse_NTC.dtype),
-            dense_NCHW=self.mask_downscaling(guidance),
-            guidance_NGhw=guidance,
+            sparse_NTC=sparse_NTC + foreground_NC.unsqueeze(1).to(sparse_NTC.dtype),
+            dense_NCHW=self.mask_downscaling(guidance_NGhw),
+            guidance_NGhw=guidance_NGhw,
         )
-
-    def _guidance(
-        self,
-        prompts: InputPrompts,
-        features: ImageFeatures,
-        padded_size: tuple[int, int],
-        probes_NP2: Tensor,
-        foreground_NP: Tensor,
-        background_NP: Tensor,
-    ) -> Tensor:
-        height, width = (side // GUIDANCE_STRIDE for side in padded_size)
-        maps = []
-        for project, level in zip(self.affinity, features.fine_BCHW, strict=True):
-            projected = features.per_prompt(F.normalize(project(level), dim=1))
-            keys_NPC = sample(projected, probes_NP2, padded_size)
-            maps += [
-                _to_size(_best_similarity(projected, keys_NPC, weights), (height, width))
-                for weights in (foreground_NP, background_NP)
-            ]
-        centres = _pixel_centres(height, width, probes_NP2)
-        maps += [
-            _click_bumps(probes_NP2, _only_points(weights, prompts), *centres)
-            for weights in (foreground_NP, background_NP)
-        ]
-        maps.append(_box_map(prompts.boxes_N4, len(prompts), *centres))
-        maps.append(_earlier_mask(prompts, height, width, probes_NP2))
-        return torch.stack([m.to(features.coarse_BCHW.dtype) for m in maps], dim=1)
 
 
 class GuidedMaskDecoder(MaskDecoder):
@@ -101,32 +82,88 @@ class GuidedMaskDecoder(MaskDecoder):
     Its upscaling has no norms: at stride 4 they would cost more than all convolutions together.
     """
 
-    def __init__(
-        self, dim: int, fine_widths: tuple[int, int], *, heads: int, depth: int, mlp_dim: int
-    ) -> None:
+    def __init__(self, dim: int, barriers: int, *, heads: int, depth: int, mlp_dim: int) -> None:
         super().__init__(dim, heads=heads, depth=depth, mlp_dim=mlp_dim)
         middle, fine = dim // 4, dim // 8
         self.output_upscaling = nn.Sequential(
             nn.ConvTranspose2d(dim, middle, kernel_size=2, stride=2),
             nn.ConvTranspose2d(middle, fine, kernel_size=2, stride=2),
         )
-        self.from_stride8 = nn.Conv2d(fine_widths[0], middle, kernel_size=1)
-        self.from_stride4 = nn.Conv2d(fine_widths[1], fine, kernel_size=1)
-        self.from_guidance = nn.Conv2d(GUIDANCE_MAPS, fine, kernel_size=1)
+        self.from_guidance = nn.Conv2d(guidance_maps(barriers), fine, kernel_size=1)
         self.refine = nn.Conv2d(fine, fine, kernel_size=3, padding=1)
 
     def _upscale(self, scored: ScoredPrompts, chosen: Tensor | slice) -> Tensor:
-        to_stride8, to_stride4 = self.output_upscaling
-        features = scored.features
-        stride8 = features.per_prompt(self.from_stride8(features.fine_BCHW[0]))
-        stride4 = features.per_prompt(self.from_stride4(features.fine_BCHW[1]))
-        if features.owner_N is not None:
-            stride8, stride4 = stride8[chosen], stride4[chosen]
         if scored.guidance_NGhw is None:
             raise ValueError("the guided decoder needs prompts encoded by GuidedPromptEncoder")
-        x = F.relu(to_stride8(scored.image_NCHW[chosen]) + stride8)
-        x = F.relu(to_stride4(x) + stride4 + self.from_guidance(scored.guidance_NGhw[chosen]))
+        to_stride8, to_stride4 = self.output_upscaling
+        features = scored.features
+        fine = fine_features(features)
+        canvas8, canvas4 = (
+            features.per_prompt(canvas) for canvas in (fine.canvas8_BCHW, fine.canvas4_BCHW)
+        )
+        if features.owner_N is not None:
+            canvas8, canvas4 = canvas8[chosen], canvas4[chosen]
+        x = F.relu(to_stride8(scored.image_NCHW[chosen]) + canvas8)
+        x = F.relu(to_stride4(x) + canvas4 + self.from_guidance(scored.guidance_NGhw[chosen]))
         return F.relu(x + self.refine(x))
+
+
+def fine_features(features: ImageFeatures) -> FineFeatures:
+    """Return what the compact encoder prepared.
+
+    Raises:
+        ValueError: features of another encoder.
+    """
+    if not features.fine_BCHW:
+        raise ValueError("guided prompts need the compact encoder's features; got a plain ViT's")
+    return FineFeatures(*features.fine_BCHW)
+
+
+def _guidance(
+    prompts: InputPrompts,
+    features: ImageFeatures,
+    padded_size: tuple[int, int],
+    probes_NP2: Tensor,
+    foreground_NP: Tensor,
+    background_NP: Tensor,
+) -> Tensor:
+    """Draw all guidance maps: (N, G, h, w)."""
+    fine = fine_features(features)
+    height, width = (side // GUIDANCE_STRIDE for side in padded_size)
+    sides = (foreground_NP, background_NP)
+    maps: list[Tensor] = []
+    for affinity_BCHW in (fine.affinity8_BCHW, fine.affinity4_BCHW):
+        affinity = features.per_prompt(affinity_BCHW)
+        keys_NPC = sample(affinity, probes_NP2, padded_size)
+        maps += [_to_size(_best_similarity(affinity, keys_NPC, w), (height, width)) for w in sides]
+    y, x = _pixel_centres(height, width, probes_NP2)
+    box_Nhw = _box_map(prompts.boxes_N4, len(prompts), y, x)
+    maps += [_click_bumps(probes_NP2, _only_points(w, prompts), y, x) for w in sides]
+    maps += _reach(features, probes_NP2, sides, outside_Nhw=box_Nhw < 0)
+    maps += [box_Nhw, _earlier_mask(prompts, height, width, probes_NP2)]
+    return torch.stack([m.to(features.coarse_BCHW.dtype) for m in maps], dim=1)
+
+
+def _reach(
+    features: ImageFeatures,
+    probes_NP2: Tensor,
+    sides: tuple[Tensor, Tensor],
+    outside_Nhw: Tensor,
+) -> list[Tensor]:
+    """Draw what the probes reach without crossing a boundary: 3 K maps (N, h, w) in [0, 1].
+
+    Foreground twice, the second time with a wider reach, then background, which also starts from
+    everything outside the box.
+    """
+    barriers_BKhw = fine_features(features).barriers_BKHW
+    terrain = Terrain.from_logits(barriers_BKhw)
+    size = (barriers_BKhw.shape[-2], barriers_BKhw.shape[-1])
+    foreground, background = (seeds_at(probes_NP2 / GUIDANCE_STRIDE, w, size) for w in sides)
+    background = background.masked_fill(outside_Nhw, 0.0)
+    inside_NKhw = terrain.distances(foreground, features.owner_N)
+    beyond_NKhw = terrain.distances(background, features.owner_N)
+    reach = torch.cat([inside_NKhw, inside_NKhw / _WIDER, beyond_NKhw], dim=1).neg().exp()
+    return list(reach.unbind(1))
 
 
 def sample(maps_BCHW: Tensor, points_NP2: Tensor, padded_size: tuple[int, int]) -> Tensor:

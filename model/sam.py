@@ -77,6 +77,7 @@ class SamConfig:
         decoder_heads: attention heads of the two-way transformer.
         decoder_depth: its layers.
         decoder_mlp_dim: width of its feed-forward blocks.
+        iou_sigmoid: predicted IoUs pass a sigmoid, as in SAM 2; else they may exceed 1.
         recommended: thresholds that fit this model's scores.
     """
 
@@ -87,6 +88,7 @@ class SamConfig:
     decoder_heads: int = 8
     decoder_depth: int = 2
     decoder_mlp_dim: int = 2048
+    iou_sigmoid: bool = False
     recommended: RecommendedThresholds = field(default_factory=RecommendedThresholds)
 
     @property
@@ -113,6 +115,7 @@ SIZES: dict[str, SamConfig] = {
         dim=128,
         decoder_heads=4,
         decoder_mlp_dim=512,
+        iou_sigmoid=True,
     ),
 }
 
@@ -138,12 +141,12 @@ class Sam(nn.Module):
                 mlp_dim=config.decoder_mlp_dim,
             )
         else:
-            fine_widths = config.encoder.fine_widths
+            barriers = config.encoder.barriers
             self.image_encoder = CompactEncoder(config.encoder, config.dim)
-            self.prompt_encoder = GuidedPromptEncoder(config.dim, fine_widths)
+            self.prompt_encoder = GuidedPromptEncoder(config.dim, barriers)
             self.mask_decoder = GuidedMaskDecoder(
                 config.dim,
-                fine_widths,
+                barriers,
                 heads=config.decoder_heads,
                 depth=config.decoder_depth,
                 mlp_dim=config.decoder_mlp_dim,
@@ -241,8 +244,9 @@ class Sam(nn.Module):
         encoded = self.prompt_encoder(prompts, features, padded_size)
         positions = self.prompt_encoder.image_positions(*features.coarse_BCHW.shape[-2:])
         scored: ScoredPrompts = self.mask_decoder.score(features, positions, encoded)
+        iou_N4 = scored.iou_N4.float()
         return ScoredPrompts(
-            iou_N4=scored.iou_N4.float(),
+            iou_N4=iou_N4.sigmoid() if self.config.iou_sigmoid else iou_N4,
             mask_tokens_N4C=scored.mask_tokens_N4C,
             image_NCHW=scored.image_NCHW,
             features=scored.features,

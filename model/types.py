@@ -132,7 +132,8 @@ class ImageFeatures:
 
     Attributes:
         coarse_BCHW: features at stride 16, the decoder's image tokens.
-        fine_BCHW: finer levels, stride 8 then 4; empty for the plain ViT.
+        fine_BCHW: what guided prompts read, see `model.compact_encoder.FineFeatures`; empty for the
+            plain ViT.
         owner_N: which image each of N prompts belongs to; None when one image serves all prompts.
     """
 

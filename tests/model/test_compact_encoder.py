@@ -22,9 +22,26 @@ def test_levels_are_at_strides_16_8_and_4(encoder: CompactEncoder, size: tuple[i
     height, width = size
     assert features.coarse_BCHW.shape == (2, 32, height // 16, width // 16)
     assert [tuple(level.shape) for level in features.fine_BCHW] == [
-        (2, 12, height // 8, width // 8),
-        (2, 8, height // 4, width // 4),
+        (2, 32, height // 8, width // 8),
+        (2, 32, height // 4, width // 4),
+        (2, 8, height // 8, width // 8),
+        (2, 4, height // 4, width // 4),
+        (2, 2, height // 4, width // 4),
     ]
+
+
+def test_affinities_are_unit_vectors(encoder: CompactEncoder) -> None:
+    fine = encoder(torch.randn(1, 3, 64, 96)).fine_BCHW
+    for affinity in (fine.affinity8_BCHW, fine.affinity4_BCHW):
+        torch.testing.assert_close(affinity.norm(dim=1), torch.ones_like(affinity[:, 0]))
+
+
+def test_an_untrained_encoder_expects_few_boundaries() -> None:
+    assert isinstance(SMALL_COMPACT.encoder, CompactConfig)
+    torch.manual_seed(0)
+    untrained = CompactEncoder(SMALL_COMPACT.encoder, 32).eval().requires_grad_(False)
+    logits = untrained(torch.randn(1, 3, 64, 64)).fine_BCHW.barriers_BKHW
+    assert logits.mean() == pytest.approx(-2.0, abs=1.0)
 
 
 def test_the_finest_level_knows_of_pixels_far_beyond_its_own_convolutions(
@@ -33,9 +50,9 @@ def test_the_finest_level_knows_of_pixels_far_beyond_its_own_convolutions(
     pixels = torch.randn(1, 3, 256, 256, generator=torch.Generator().manual_seed(2))
     changed = pixels.clone()
     changed[..., 200:, 200:] += 3.0
-    before, after = (encoder(p).fine_BCHW[1] for p in (pixels, changed))
+    before, after = (encoder(p).fine_BCHW.affinity4_BCHW for p in (pixels, changed))
     touched = (before != after).any(1)[0].nonzero()
-    assert int(touched.min()) * 4 < 200 - 100
+    assert int(touched.min()) * 4 <= 200 - 100
 
 
 def test_inference_does_not_depend_on_the_rest_of_the_batch(encoder: CompactEncoder) -> None:

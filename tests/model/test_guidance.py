@@ -2,20 +2,26 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from model.guidance import GUIDANCE_MAPS, GuidedMaskDecoder, GuidedPromptEncoder, sample
+from model.compact_encoder import FineFeatures
+from model.guidance import GuidedMaskDecoder, GuidedPromptEncoder, guidance_maps, sample
 from model.types import EncodedPrompts, ImageFeatures, InputPrompts
 from tests.model.small_models import draw_weights
 
 PADDED = (64, 96)
-# Order of the maps: similarity to foreground and background at strides 8 and 4, bumps, box, mask.
-FG8, BG8, FG4, BG4, FG_BUMPS, BG_BUMPS, BOX, MASK = range(GUIDANCE_MAPS)
+BARRIERS = 2
+# Order of the maps: similarity to foreground and background at strides 8 and 4, bumps, what the
+# foreground reaches (near and wide) and the background, box, mask.
+FG8, BG8, FG4, BG4, FG_BUMPS, BG_BUMPS = range(6)
+FG_REACH, FG_WIDE, BG_REACH = slice(6, 8), slice(8, 10), slice(10, 12)
+BOX, MASK = 12, 13
 
 
 @pytest.fixture
 def encoder() -> GuidedPromptEncoder:
-    encoder = GuidedPromptEncoder(16, (12, 8))
+    encoder = GuidedPromptEncoder(16, BARRIERS)
     draw_weights(encoder, 1)
     return encoder.requires_grad_(False)
 
@@ -24,9 +30,12 @@ def features(batch: int = 1) -> ImageFeatures:
     generator = torch.Generator().manual_seed(2)
     return ImageFeatures(
         torch.randn(batch, 16, 4, 6, generator=generator),
-        (
-            torch.randn(batch, 12, 8, 12, generator=generator),
-            torch.randn(batch, 8, 16, 24, generator=generator),
+        FineFeatures(
+            affinity8_BCHW=F.normalize(torch.randn(batch, 6, 8, 12, generator=generator), dim=1),
+            affinity4_BCHW=F.normalize(torch.randn(batch, 6, 16, 24, generator=generator), dim=1),
+            canvas8_BCHW=torch.randn(batch, 4, 8, 12, generator=generator),
+            canvas4_BCHW=torch.randn(batch, 2, 16, 24, generator=generator),
+            barriers_BKHW=torch.randn(batch, BARRIERS, 16, 24, generator=generator),
         ),
     )
 
@@ -39,7 +48,7 @@ def points(*xy_labels: tuple[float, float, int]) -> InputPrompts:
 def guidance(encoder: GuidedPromptEncoder, prompts: InputPrompts) -> Tensor:
     encoded: EncodedPrompts = encoder(prompts, features(), PADDED)
     assert encoded.guidance_NGhw is not None
-    assert encoded.guidance_NGhw.shape == (len(prompts), GUIDANCE_MAPS, 16, 24)
+    assert encoded.guidance_NGhw.shape == (len(prompts), guidance_maps(BARRIERS), 16, 24)
     assert encoded.dense_NCHW.shape == (len(prompts), 16, 4, 6)
     return encoded.guidance_NGhw
 
@@ -101,12 +110,31 @@ def test_a_box_is_one_inside_and_minus_one_outside_and_no_click(
     assert maps[FG4].any()
 
 
+def test_a_click_reaches_most_where_it_is_and_farther_in_the_wide_map(
+    encoder: GuidedPromptEncoder,
+) -> None:
+    maps = guidance(encoder, points((41.5, 21.5, 1)))[0]
+    assert torch.equal(maps[FG_REACH].amax((1, 2)), maps[FG_REACH, 5, 10])
+    assert (maps[FG_WIDE] >= maps[FG_REACH]).all()
+    assert (maps[BG_REACH] < 1e-9).all()
+
+
+def test_everything_outside_a_box_is_reached_by_the_background(
+    encoder: GuidedPromptEncoder,
+) -> None:
+    boxes = torch.tensor([[8.0, 16.0, 47.0, 39.0]], dtype=torch.float64)
+    maps = guidance(encoder, InputPrompts(None, None, boxes, None))[0]
+    assert (maps[BG_REACH][:, maps[BOX] < 0] == 1).all()
+    assert (maps[BG_REACH][:, 6:8, 5:9] < 0.9).all()
+    assert (maps[FG_REACH][:, 6:8, 5:9] > 1e-3).any()
+
+
 def test_an_earlier_mask_is_squashed_and_enough_alone(encoder: GuidedPromptEncoder) -> None:
     logits = torch.tensor([-100.0, 0.0, 4.0, 100.0]).repeat(4 * 24).view(1, 1, 16, 24)
     maps = guidance(encoder, InputPrompts(None, None, None, logits))[0]
     wanted = torch.tanh(logits[0, 0] / 4)
     torch.testing.assert_close(maps[MASK], wanted)
-    assert not maps[:MASK].any()
+    assert (maps[:MASK].abs() < 1e-3).all()
 
 
 def test_prompts_of_several_images_look_at_their_own(encoder: GuidedPromptEncoder) -> None:
@@ -123,8 +151,14 @@ def test_prompts_of_several_images_look_at_their_own(encoder: GuidedPromptEncode
 
 
 def test_the_decoder_refuses_prompts_without_guidance() -> None:
-    decoder = GuidedMaskDecoder(16, (12, 8), heads=4, depth=1, mlp_dim=16)
+    decoder = GuidedMaskDecoder(16, BARRIERS, heads=4, depth=1, mlp_dim=16)
     encoded = EncodedPrompts(torch.zeros(1, 1, 16), torch.zeros(1, 16, 4, 6))
     scored = decoder.score(features(), torch.zeros(1, 16, 4, 6), encoded)
     with pytest.raises(ValueError, match="GuidedPromptEncoder"):
         decoder.draw(scored)
+
+
+def test_features_of_a_plain_encoder_are_refused(encoder: GuidedPromptEncoder) -> None:
+    plain = ImageFeatures(torch.zeros(1, 16, 4, 6))
+    with pytest.raises(ValueError, match="compact encoder"):
+        encoder(points((1, 1, 1)), plain, PADDED)
