@@ -126,7 +126,7 @@ def test_an_outline_stays_within_its_radius(outline: object) -> None:
 def test_regions_are_nearest_to_their_sites_and_the_distance_is_that_to_the_border() -> None:
     y, x = np.mgrid[:60, :80]
     straight = 0
-    for seed in range(30):
+    for seed in range(60):
         pieces = tessellate(np.random.default_rng(seed), 60, 80, 9)
         site_y, site_x = pieces.sites_N2.T
         square = (y[..., None] - site_y) ** 2 + (x[..., None] - site_x) ** 2
@@ -137,7 +137,9 @@ def test_regions_are_nearest_to_their_sites_and_the_distance_is_that_to_the_bord
         edge = pieces.region_HW[:, 1:] != pieces.region_HW[:, :-1]
         assert pieces.to_border_HW[:, 1:][edge].mean() <= 0.8
         nearest, second = np.sort(square, axis=2)[..., :2].transpose(2, 0, 1)
-        assert np.all(pieces.to_border_HW <= np.sqrt(second) - np.sqrt(nearest) + 3)
+        # No point of the border can be nearer than half of the difference of the distances.
+        at_least = (np.sqrt(second) - np.sqrt(nearest)) / 2
+        assert np.mean(pieces.to_border_HW >= at_least - 1) > 0.99
     assert straight >= 3
 
 
