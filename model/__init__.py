@@ -9,7 +9,8 @@
 from model.checkpoint import CheckpointError, build_sam, load_sam, save_sam
 from model.preprocess import PIXEL_MEAN, PIXEL_STD
 from model.sam import SIZES, RecommendedThresholds, Sam, SamConfig
-from model.train import TrainBatch, TrainConfig, train
+from model.train import TrainBatch, train
+from model.train_config import SAM_TRAINING, TrainConfig
 from model.types import (
     Frame,
     ImageEmbedding,
@@ -18,11 +19,13 @@ from model.types import (
     Prompts,
     ScoredPrompts,
 )
-from model.upsample import Region, cut_window, regions_above, upsample_window
+from model.upsample import LOW_RES_STRIDE, Region, cut_window, regions_above, upsample_window
 
 __all__ = [
+    "LOW_RES_STRIDE",
     "PIXEL_MEAN",
     "PIXEL_STD",
+    "SAM_TRAINING",
     "SIZES",
     "CheckpointError",
     "Frame",

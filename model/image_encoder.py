@@ -60,11 +60,19 @@ class VitEncoder(nn.Module):
             LayerNorm2d(out_dim),
         )
 
-    def forward(self, pixels_B3HW: Tensor) -> ImageFeatures:
-        """Encode normalised pixels of the square input."""
+    def forward(
+        self, pixels_B3HW: Tensor, branch_scales_BL2: Tensor | None = None
+    ) -> ImageFeatures:
+        """Encode normalised pixels of the square input.
+
+        Args:
+            pixels_B3HW: normalised and padded.
+            branch_scales_BL2: in training, from `drop_path_scales`; None leaves all branches as
+                they are, as inference does.
+        """
         x_BHWC = self.patch_embed(pixels_B3HW) + self.pos_embed
-        for block in self.blocks:
-            x_BHWC = block(x_BHWC)
+        for i, block in enumerate(self.blocks):
+            x_BHWC = block(x_BHWC, None if branch_scales_BL2 is None else branch_scales_BL2[:, i])
         return ImageFeatures(self.neck(x_BHWC.permute(0, 3, 1, 2)))
 
 
@@ -92,8 +100,8 @@ class Block(nn.Module):
         self.mlp = TwoLayerMlp(config.width, 4 * config.width, nn.GELU())
         self.window_size = window_size
 
-    def forward(self, x_BHWC: Tensor) -> Tensor:
-        """Apply attention and feed-forward with residuals."""
+    def forward(self, x_BHWC: Tensor, branch_scales_B2: Tensor | None = None) -> Tensor:
+        """Apply attention and feed-forward with residuals; scale both branches of each image."""
         normed = self.norm1(x_BHWC)
         if self.window_size:
             height, width = x_BHWC.shape[1:3]
@@ -101,9 +109,30 @@ class Block(nn.Module):
             attended = merge_windows(self.attn(windows), self.window_size, height, width)
         else:
             attended = self.attn(normed)
-        x_BHWC = x_BHWC + attended
-        out: Tensor = x_BHWC + self.mlp(self.norm2(x_BHWC))
+        if branch_scales_B2 is None:
+            x_BHWC = x_BHWC + attended
+            out: Tensor = x_BHWC + self.mlp(self.norm2(x_BHWC))
+        else:
+            attention_scale, mlp_scale = branch_scales_B2[:, :, None, None, None].unbind(1)
+            x_BHWC = x_BHWC + attention_scale * attended
+            out = x_BHWC + mlp_scale * self.mlp(self.norm2(x_BHWC))
         return out
+
+
+def drop_path_scales(uniform_BL2: Tensor, rate: float) -> Tensor:
+    """Drop whole residual branches of single images: scales for `VitEncoder`, (B, L, 2).
+
+    The chance to be dropped grows linearly from 0 in the first block to `rate` in the last; kept
+    branches are made larger, so that the mean stays. Paper: stochastic depth (arXiv 1603.09382).
+
+    Args:
+        uniform_BL2: random numbers in [0, 1) for every image, block and branch.
+        rate: chance in the last block, below 1.
+    """
+    depth = uniform_BL2.shape[1]
+    kept_L1 = 1 - torch.linspace(0, rate, depth, device=uniform_BL2.device).unsqueeze(1)
+    scales_BL2: Tensor = (uniform_BL2 < kept_L1) / kept_L1
+    return scales_BL2
 
 
 class Attention(nn.Module):

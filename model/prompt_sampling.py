@@ -1,26 +1,135 @@
 """Simulated people: where someone who wants a mask would click, and how they would draw its box.
 
+>>> points_N2 = uniform_points(masks_NHW, generator)
+
 Paper: Segment Anything, appendix A. Masks are (N, H, W) bool in the model's input frame;
-coordinates are its pixels, (x, y). Randomness comes from the generator that is passed in.
+coordinates are its pixels, (x, y). Randomness comes from the generator that is passed in. Where
+several processes train one model, `rows` says which masks of the joint batch are meant: a mask
+then gets the same prompts whichever process holds it.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.processes import Rows
+from model.types import PADDING, InputPrompts
 
-def uniform_points(masks_NHW: Tensor, generator: torch.Generator) -> Tensor:
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SimulatedPrompts:
+    """What was said about N masks so far; some began with a box, the others with a point.
+
+    Attributes:
+        boxed_N: bool, who began with a box.
+        boxes_N4: XYXY in pixels of the input; only those of `boxed_N` are shown to the model.
+        points_NK2: the first point and the clicks after it.
+        labels_NK: 1 foreground, 0 background; -1 in place of the first point of who began with a
+            box.
+        mask_logits_N1hw: the answer to improve on; None in the first round.
+    """
+
+    boxed_N: Tensor
+    boxes_N4: Tensor
+    points_NK2: Tensor
+    labels_NK: Tensor
+    mask_logits_N1hw: Tensor | None = None
+
+    @classmethod
+    def first(cls, boxed_N: Tensor, boxes_N4: Tensor, points_N2: Tensor) -> SimulatedPrompts:
+        """Begin with the box where `boxed_N`, else with the foreground point."""
+        labels_N = torch.where(boxed_N, PADDING, 1)
+        return cls(boxed_N, boxes_N4, points_N2.unsqueeze(1), labels_N.unsqueeze(1))
+
+    def answered(self, logits_N1hw: Tensor) -> SimulatedPrompts:
+        """Show an answer as the mask prompt."""
+        return replace(self, mask_logits_N1hw=logits_N1hw)
+
+    def clicked(self, points_N2: Tensor, labels_N: Tensor) -> SimulatedPrompts:
+        """Add a click to every mask."""
+        return replace(
+            self,
+            points_NK2=torch.cat([self.points_NK2, points_N2.unsqueeze(1)], dim=1),
+            labels_NK=torch.cat([self.labels_NK, labels_N.unsqueeze(1)], dim=1),
+        )
+
+    def groups(self) -> list[tuple[Tensor, InputPrompts]]:
+        """Split into prompts without and with a box: indices into N, and what the model is asked.
+
+        A prompt encoder takes a box for all of its prompts or for none, and a point alone brings
+        another padding token than a box does; so each kind is asked as it will be in use.
+        """
+        groups = []
+        for boxed in (False, True):
+            index = torch.nonzero(self.boxed_N == boxed)[:, 0]
+            if len(index):
+                groups.append((index, self._input_prompts(index, boxed)))
+        return groups
+
+    def _input_prompts(self, index: Tensor, boxed: bool) -> InputPrompts:
+        clicks = slice(int(boxed), None)  # without the padding that stands for the first point
+        points, labels = self.points_NK2[index, clicks], self.labels_NK[index, clicks]
+        logits = None if self.mask_logits_N1hw is None else self.mask_logits_N1hw[index]
+        boxes = self.boxes_N4[index] if boxed else None
+        if not points.shape[1]:
+            return InputPrompts(None, None, boxes, logits)
+        return InputPrompts(points, labels, boxes, logits)
+
+
+def random_rows(
+    columns: int, rows: Rows, generator: torch.Generator, *, normal: bool = False
+) -> Tensor:
+    """Draw (rows.count, columns) numbers in [0, 1), or normal ones: these rows of all."""
+    draw = torch.randn if normal else torch.rand
+    return rows.of(draw(rows.total, columns, generator=generator, device=generator.device))
+
+
+def uniform_points(
+    masks_NHW: Tensor, generator: torch.Generator, rows: Rows | None = None
+) -> Tensor:
     """Draw one pixel of each mask, uniformly: (N, 2). An empty mask gives its first pixel."""
     counts = masks_NHW.flatten(1).cumsum(1, dtype=torch.int32)
-    drawn = torch.rand(len(counts), 1, generator=generator, device=counts.device)
+    drawn = random_rows(1, rows or Rows.alone(len(counts)), generator)
     nth = (drawn * counts[:, -1:]).int() + 1
     index = torch.searchsorted(counts, nth.clamp(max=counts[:, -1:]))[:, 0]
     index = index.clamp(max=counts.shape[1] - 1)
     width = masks_NHW.shape[2]
     return torch.stack([index % width, index // width], dim=-1).float()
+
+
+def others_under(
+    points_N2: Tensor,
+    masks_NHW: Tensor,
+    image_index_N: Tensor,
+    count: int,
+    generator: torch.Generator,
+    rows: Rows | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Find other masks of the image that a point could have meant as well.
+
+    Args:
+        points_N2: a point in each mask.
+        masks_NHW: all masks of the batch.
+        image_index_N: which image each belongs to.
+        count: how many to choose at random where there are more.
+        generator: of the choice.
+        rows: of the masks in the joint batch.
+
+    Returns:
+        Indices into N and whether they were found, both (N, K) with K = min(count, N).
+    """
+    x, y = points_N2.long().unbind(-1)
+    contain_NN = masks_NHW[:, y, x].T & (image_index_N[:, None] == image_index_N)
+    contain_NN.fill_diagonal_(False)
+    rows = rows or Rows.alone(len(points_N2))
+    drawn_NN = random_rows(len(points_N2), rows, generator)
+    chosen = torch.where(contain_NN, drawn_NN, -1.0).topk(min(count, len(points_N2)), dim=1)
+    return chosen.indices, chosen.values >= 0
 
 
 def tight_boxes(masks_NHW: Tensor) -> Tensor:
@@ -38,18 +147,21 @@ def _first_last(hits_NL: Tensor) -> tuple[Tensor, Tensor]:
     return as_int.argmax(1), length - 1 - as_int.flip(1).argmax(1)
 
 
-def noisy_boxes(masks_NHW: Tensor, generator: torch.Generator) -> Tensor:
+def noisy_boxes(masks_NHW: Tensor, generator: torch.Generator, rows: Rows | None = None) -> Tensor:
     """Tight boxes with noise of 10 % of the side, at most 20 px: (N, 4), inside the image."""
     boxes = tight_boxes(masks_NHW)
     sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
-    noise = torch.randn(boxes.shape, generator=generator, device=boxes.device) * sides * 0.1
+    noise = random_rows(4, rows or Rows.alone(len(boxes)), generator, normal=True) * sides * 0.1
     limits = boxes.new_tensor(masks_NHW.shape[:0:-1]).repeat(2) - 1
     noisy = boxes + noise.clamp(-20, 20)
     return torch.minimum(noisy.clamp(min=0), limits)
 
 
 def corrective_points(
-    wanted_NHW: Tensor, predicted_NHW: Tensor, generator: torch.Generator
+    wanted_NHW: Tensor,
+    predicted_NHW: Tensor,
+    generator: torch.Generator,
+    rows: Rows | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Click uniformly into the error region.
 
@@ -60,7 +172,7 @@ def corrective_points(
     errors = wanted_NHW ^ predicted_NHW
     perfect = ~errors.flatten(1).any(1)
     where = torch.where(perfect[:, None, None], wanted_NHW, errors)
-    points = uniform_points(where, generator)
+    points = uniform_points(where, generator, rows)
     x, y = points.long().unbind(-1)
     labels = wanted_NHW[torch.arange(len(points), device=points.device), y, x]
     return points, labels.long()

@@ -1,85 +1,68 @@
 """Training a promptable model; read from top to bottom.
 
+>>> average = train(sam, batches, SAM_TRAINING, Path("training.pt"))
+
 A step encodes a batch of images once, then plays the annotator: a first point or box for every
 mask, the model's answer, a corrective click into what it got wrong, and so on. Only the best of the
-three masks learns from its error (with a little for the others, so that none starves), the
-single-mask token always does, and the IoU head learns how good each mask was.
-Paper: Segment Anything, appendix A. Several processes (torchrun) average their gradients.
+three masks learns from its error, the single-mask token answers where a prompt is unambiguous, and
+the IoU head learns how good each mask was.
+Paper: Segment Anything, appendix A. Several processes (torchrun) make one step together.
+
+Shapes: N masks of B images, M masks per prompt, H W input pixels, h w low-resolution logits.
 """
 
 from __future__ import annotations
 
-import copy
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint as recomputed
 
-from model.losses import dice_loss, focal_loss, mask_iou
+from model.compact_encoder import FineFeatures
+from model.image_encoder import VitEncoder, drop_path_scales
+from model.losses import boundary_loss
+from model.objective import SINGLE, THREE, Alternatives, round_losses
+from model.optimisation import (
+    BETAS,
+    parameter_groups,
+    set_learning_rates,
+    start_average,
+    update_average,
+)
 from model.preprocess import PIXEL_MEAN, PIXEL_STD
-from model.prompt_sampling import corrective_points, noisy_boxes, uniform_points
+from model.processes import (
+    Place,
+    Rows,
+    average_gradients,
+    average_values,
+    find_place,
+    rank,
+    require_same,
+)
+from model.prompt_sampling import (
+    SimulatedPrompts,
+    corrective_points,
+    noisy_boxes,
+    others_under,
+    random_rows,
+    uniform_points,
+)
 from model.sam import Sam
-from model.types import ImageFeatures, InputPrompts
+from model.train_config import BUNDLED_TRAINING as BUNDLED_TRAINING
+from model.train_config import SAM_TRAINING as SAM_TRAINING
+from model.train_config import TrainConfig as TrainConfig
+from model.training_state import load_training_state, save_training_state
+from model.types import ImageFeatures
 from model.upsample import LOW_RES_STRIDE
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TrainConfig:
-    """How to train; the defaults are the bundled model's recipe.
-
-    Attributes:
-        steps: optimiser steps.
-        learning_rate: peak, after warm-up; decays to 1 % along a cosine.
-        warmup_steps: linear warm-up.
-        weight_decay: AdamW's, for matrices only.
-        grad_clip: gradients are scaled down to this norm.
-        ema_decay: of the averaged weights that are kept in the end.
-        box_probability: share of prompts that start with a box rather than a point.
-        correction_probability: share of steps that add a corrective click.
-        max_corrections: clicks added in such a step, at most.
-        focal_weight: weight of the focal loss.
-        dice_weight: weight of the dice loss.
-        focal_alpha: weight of mask pixels against background in the focal loss.
-        runner_up_weight: weight of the mean over the three masks beside their minimum.
-        single_weight: weight of the single-mask token.
-        iou_weight: weight of the IoU regression.
-        seed: of prompts and data.
-        log_every: steps between two log lines.
-        save_every: steps between two checkpoints.
-    """
-
-    steps: int = 1100
-    learning_rate: float = 2e-3
-    warmup_steps: int = 200
-    weight_decay: float = 0.05
-    grad_clip: float = 1.0
-    ema_decay: float = 0.998
-    box_probability: float = 0.3
-    correction_probability: float = 0.4
-    max_corrections: int = 2
-    focal_weight: float = 5.0
-    dice_weight: float = 1.5
-    focal_alpha: float = 0.5
-    runner_up_weight: float = 0.05
-    single_weight: float = 0.5
-    iou_weight: float = 1.0
-    seed: int = 0
-    log_every: int = 50
-    save_every: int = 500
-
-    def __post_init__(self) -> None:
-        if self.steps < 1 or self.warmup_steps < 0:
-            raise ValueError(f"steps {self.steps}, warmup_steps {self.warmup_steps}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,11 +73,16 @@ class TrainBatch:
         images_BHW3: uint8 RGB; sides are the model's padded input (multiples of its stride).
         masks_NHW: bool, all masks of all images, none empty.
         image_index_N: which image each mask belongs to.
+        centres_N2: (x, y) where each mask is farthest from its border; None where no recipe asks.
+        boundaries_Bhw: share of people who drew a boundary in each low-resolution pixel, -1 where
+            nobody looked; None where no recipe asks.
     """
 
     images_BHW3: Tensor
     masks_NHW: Tensor
     image_index_N: Tensor
+    centres_N2: Tensor | None = None
+    boundaries_Bhw: Tensor | None = None
 
     def to(self, device: torch.device) -> TrainBatch:
         """Move to a device."""
@@ -102,6 +90,8 @@ class TrainBatch:
             self.images_BHW3.to(device),
             self.masks_NHW.to(device),
             self.image_index_N.to(device),
+            None if self.centres_N2 is None else self.centres_N2.to(device),
+            None if self.boundaries_Bhw is None else self.boundaries_Bhw.to(device),
         )
 
 
@@ -111,123 +101,209 @@ def train(
     config: TrainConfig,
     checkpoint: Path,
     on_log: Callable[[int, dict[str, float]], None] | None = None,
+    on_step: Callable[[int, Sam], None] | None = None,
 ) -> Sam:
     """Train and return the averaged model; continues from `checkpoint` where it exists.
 
     Args:
-        sam: the model to train, in place.
+        sam: the model to train, in place. In a group every process starts with the same weights.
         batches: called with the step to start from, yields batches from there on without end; a
             process of a group brings its own.
         config: the recipe.
-        checkpoint: file that holds model, average, optimiser and step while training.
+        checkpoint: file that holds model, average, optimiser and step while training; in a group
+            one that all processes see.
         on_log: called with the step and its mean losses.
+        on_step: called in every process after every step, and before its checkpoint, with the
+            number of steps done and the averaged model, which it may use but not change.
+
+    Raises:
+        ValueError: a checkpoint of another training, or one that not all processes see.
     """
-    average = copy.deepcopy(sam).eval().requires_grad_(False)
-    optimizer = torch.optim.AdamW(parameter_groups(sam, config), betas=(0.9, 0.999), foreach=True)
-    start = load_training_state(checkpoint, sam, average, optimizer)
+    average = start_average(sam, config)
+    optimizer = torch.optim.AdamW(parameter_groups(sam, config), betas=BETAS, foreach=True)
+    start = load_training_state(checkpoint, sam, average, optimizer, config)
+    require_same(start, "step to start from (do all see the same checkpoint?)", sam.device)
     generator = torch.Generator(sam.device)
     upcoming = batches(start)
-    sums: dict[str, float] = {}
+    recent: list[dict[str, Tensor]] = []
     began = time.monotonic()
     for step in range(start, config.steps):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, config)
+        set_learning_rates(optimizer, step, config)
         # A seed of its own for every step: a resumed training draws what an undisturbed one draws.
-        generator.manual_seed(config.seed + 7919 * rank() + 104729 * step)
-        losses = train_step(sam, next(upcoming), config, generator)
+        generator.manual_seed(config.seed + 104729 * step)
+        batch = next(upcoming)
+        place = find_place(len(batch.images_BHW3), len(batch.masks_NHW), sam.device)
+        losses = train_step(sam, batch, config, generator, place)
         losses["total"].backward()  # type: ignore[no-untyped-call]
-        average_gradients(sam)
-        torch.nn.utils.clip_grad_norm_(sam.parameters(), config.grad_clip, foreach=True)
+        average_gradients(sam, place.masks)
+        if config.grad_clip:
+            torch.nn.utils.clip_grad_norm_(sam.parameters(), config.grad_clip, foreach=True)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        update_average(average, sam, min(config.ema_decay, (step + 1) / (step + 10)))
-        for name, value in losses.items():
-            sums[name] = sums.get(name, 0.0) + float(value.detach()) / config.log_every
+        update_average(average, sam, step, config)
+        recent.append({name: value.detach() for name, value in losses.items()})
         if (step + 1) % config.log_every == 0:
-            sums["seconds_per_step"] = (time.monotonic() - began) / config.log_every
-            logger.info("step %d %s", step + 1, {k: round(v, 4) for k, v in sums.items()})
+            means = average_values({k: _mean(recent, k) for k in recent[0]}, sam.device)
+            means["seconds_per_step"] = (time.monotonic() - began) / len(recent)
+            logger.info("step %d %s", step + 1, {k: round(v, 4) for k, v in means.items()})
             if on_log and rank() == 0:
-                on_log(step + 1, sums)
-            sums, began = {}, time.monotonic()
+                on_log(step + 1, means)
+            recent, began = [], time.monotonic()
+        if on_step:
+            on_step(step + 1, average.eval())
         if rank() == 0 and ((step + 1) % config.save_every == 0 or step + 1 == config.steps):
             save_training_state(checkpoint, sam, average, optimizer, step + 1, config)
-    return average
+    return average.eval()
+
+
+def _mean(losses: list[dict[str, Tensor]], name: str) -> float:
+    return float(torch.stack([each[name] for each in losses]).mean())
 
 
 def train_step(
-    sam: Sam, batch: TrainBatch, config: TrainConfig, generator: torch.Generator
+    sam: Sam,
+    batch: TrainBatch,
+    config: TrainConfig,
+    generator: torch.Generator,
+    place: Place | None = None,
 ) -> dict[str, Tensor]:
-    """Play one round of annotation; return the losses, ``total`` with its graph."""
+    """Play one round of annotation after another; return the mean losses, ``total`` with its graph.
+
+    Every random number belongs to the step, or to an image or mask by its place in the joint batch;
+    so the same masks get the same prompts, whichever processes hold them.
+
+    Args:
+        sam: the model; left in training mode.
+        batch: images and masks of this process.
+        config: the recipe.
+        generator: on the model's device; in the same state in all processes.
+        place: of the batch in the joint batch; by default there is no other.
+    """
+    place = place or Place(Rows.alone(len(batch.images_BHW3)), Rows.alone(len(batch.masks_NHW)))
     sam.train()
     batch = batch.to(sam.device)
-    mean = torch.tensor(PIXEL_MEAN, device=sam.device)
-    std = torch.tensor(PIXEL_STD, device=sam.device)
-    pixels_B3HW = ((batch.images_BHW3 - mean) / std).permute(0, 3, 1, 2)
-    features = sam.image_encoder(pixels_B3HW).owned_by(batch.image_index_N)
-    wanted = batch.masks_NHW
-    targets_N1hw = F.avg_pool2d(wanted.float().unsqueeze(1), LOW_RES_STRIDE)
-    prompts = first_prompts(wanted, config, generator)
-    corrections = 0
-    if _chance(generator) < config.correction_probability:
-        corrections = 1 + int(_chance(generator) * config.max_corrections)
-    rounds = []
-    for i in range(corrections + 1):
-        losses, best_logits = answer(sam, features, prompts, targets_N1hw, config)
-        rounds.append(losses)
-        if i < corrections:
-            prompts = corrected_prompts(prompts, best_logits, wanted, generator)
-    return {name: torch.stack([r[name] for r in rounds]).mean() for name in rounds[0]}
+    wanted_NHW = batch.masks_NHW
+    targets_N1hw = F.avg_pool2d(wanted_NHW.float().unsqueeze(1), LOW_RES_STRIDE)
+    with torch.autocast(sam.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"):
+        features = encode(sam, batch.images_BHW3, config, generator, place.images)
+        features = features.owned_by(batch.image_index_N)
+        prompts = first_prompts(wanted_NHW, config, generator, place.masks, batch.centres_N2)
+        others = find_alternatives(batch, prompts, targets_N1hw, config, generator, place.masks)
+        ask = partial(answer, sam, features, targets_N1hw, config, place.masks)
+        if config.recompute_rounds:
+            ask = partial(recomputed, ask, use_reentrant=False, preserve_rng_state=False)
+        losses, logits_N1hw = ask(prompts, others)
+        rounds = [losses]
+        for new_click in draw_rounds(config, generator):
+            prompts = prompts.answered(logits_N1hw)
+            if new_click:
+                prompts = corrected_prompts(prompts, wanted_NHW, generator, place.masks)
+            losses, logits_N1hw = ask(prompts)
+            rounds.append(losses)
+    means = {name: torch.stack([r[name] for r in rounds]).mean() for name in losses}
+    if config.boundary_weight:
+        means["boundary"] = boundary_loss(*drawn_boundaries(features, batch))
+        means["total"] = means["total"] + config.boundary_weight * means["boundary"]
+    return means
 
 
-def answer(
-    sam: Sam,
-    features: ImageFeatures,
-    prompts: InputPrompts,
-    targets_N1hw: Tensor,
-    config: TrainConfig,
-) -> tuple[dict[str, Tensor], Tensor]:
-    """Decode all prompts; return losses and the logits of the most trusted mask (N, 1, h, w)."""
-    padded_size = (
-        targets_N1hw.shape[-2] * LOW_RES_STRIDE,
-        targets_N1hw.shape[-1] * LOW_RES_STRIDE,
-    )
-    scored = sam.score_input(features, prompts, padded_size)
-    logits_N4hw = sam.mask_decoder.draw(scored).float()
-    targets = targets_N1hw.expand_as(logits_N4hw)
-    mask_loss_N4 = config.focal_weight * focal_loss(
-        logits_N4hw, targets, alpha=config.focal_alpha
-    ) + config.dice_weight * dice_loss(logits_N4hw, targets)
-    best = mask_loss_N4[:, 1:].min(1).values.mean()
-    mean = mask_loss_N4[:, 1:].mean()
-    single = mask_loss_N4[:, 0].mean()
-    iou_N4 = mask_iou(logits_N4hw.detach(), targets)
-    iou_loss = F.mse_loss(scored.iou_N4, iou_N4)
-    total = (
-        best
-        + config.runner_up_weight * mean
-        + config.single_weight * single
-        + config.iou_weight * iou_loss
-    )
-    trusted = scored.iou_N4[:, 1:].argmax(1) + 1
-    rows = torch.arange(len(trusted), device=trusted.device)
-    losses = {
-        "total": total,
-        "mask": best,
-        "iou_head": iou_loss,
-        "miou_trusted": iou_N4[rows, trusted].mean(),
-        "miou_oracle": iou_N4[:, 1:].max(1).values.mean(),
-    }
-    return losses, logits_N4hw.detach()[rows, trusted].unsqueeze(1)
+def encode(
+    sam: Sam, images_BHW3: Tensor, config: TrainConfig, generator: torch.Generator, rows: Rows
+) -> ImageFeatures:
+    """Encode uint8 images, dropping residual branches of a ViT where the recipe says so.
+
+    Raises:
+        ValueError: drop path for a model without a ViT.
+    """
+    mean, std = (torch.tensor(x, device=sam.device) for x in (PIXEL_MEAN, PIXEL_STD))
+    pixels_B3HW = ((images_BHW3 - mean) / std).permute(0, 3, 1, 2).to(sam.dtype)
+    encoder = sam.image_encoder
+    features: ImageFeatures
+    if config.drop_path:
+        if not isinstance(encoder, VitEncoder):
+            raise ValueError(
+                f"drop_path {config.drop_path} is for the blocks of a ViT, and {sam.config.name} "
+                "has none; set drop_path=0"
+            )
+        uniform_BL2 = random_rows(2 * len(encoder.blocks), rows, generator).view(rows.count, -1, 2)
+        features = encoder(pixels_B3HW, drop_path_scales(uniform_BL2, config.drop_path))
+    else:
+        features = encoder(pixels_B3HW)
+    return features
+
+
+def drawn_boundaries(features: ImageFeatures, batch: TrainBatch) -> tuple[Tensor, Tensor]:
+    """Return the encoder's boundary logits and what people drew, both (B, h, w).
+
+    Raises:
+        ValueError: an encoder without boundaries, or a batch without them.
+    """
+    if not isinstance(features.fine_BCHW, FineFeatures) or batch.boundaries_Bhw is None:
+        raise ValueError(
+            "boundary_weight needs the compact encoder and batches with boundaries_Bhw; "
+            "set boundary_weight=0"
+        )
+    return features.fine_BCHW.barriers_BKHW[:, 0].float(), batch.boundaries_Bhw
 
 
 def first_prompts(
-    wanted_NHW: Tensor, config: TrainConfig, generator: torch.Generator
-) -> InputPrompts:
-    """Start every mask of the batch with a box, or every mask with a point."""
-    if _chance(generator) < config.box_probability:
-        return InputPrompts(None, None, noisy_boxes(wanted_NHW, generator), None)
-    points = uniform_points(wanted_NHW, generator).unsqueeze(1)
-    return InputPrompts(points, torch.ones_like(points[..., 0], dtype=torch.long), None, None)
+    wanted_NHW: Tensor,
+    config: TrainConfig,
+    generator: torch.Generator,
+    rows: Rows,
+    centres_N2: Tensor | None = None,
+) -> SimulatedPrompts:
+    """Start with a box or a point: drawn for each mask, or once for all.
+
+    Raises:
+        ValueError: a recipe that clicks at centres, without them.
+    """
+    points_N2 = uniform_points(wanted_NHW, generator, rows)
+    if config.centre_probability:
+        if centres_N2 is None:
+            raise ValueError("centre_probability needs batches with centres_N2; set it to 0")
+        central_N1 = random_rows(1, rows, generator) < config.centre_probability
+        points_N2 = torch.where(central_N1, centres_N2, points_N2)
+    boxes_N4 = noisy_boxes(wanted_NHW, generator, rows)
+    drawn_N = random_rows(1, rows, generator)[:, 0]
+    if not config.mix_first_prompts:
+        drawn_N = torch.full_like(drawn_N, _chance(generator))
+    return SimulatedPrompts.first(drawn_N < config.box_probability, boxes_N4, points_N2)
+
+
+def find_alternatives(
+    batch: TrainBatch,
+    prompts: SimulatedPrompts,
+    targets_N1hw: Tensor,
+    config: TrainConfig,
+    generator: torch.Generator,
+    rows: Rows,
+) -> Alternatives | None:
+    """Find what else the first points could have meant; a box means one thing only."""
+    if not config.alternatives or bool(prompts.boxed_N.all()):
+        return None
+    index_NK, found_NK = others_under(
+        prompts.points_NK2[:, 0],
+        batch.masks_NHW,
+        batch.image_index_N,
+        config.alternatives,
+        generator,
+        rows,
+    )
+    counted_NK = found_NK & ~prompts.boxed_N.unsqueeze(1)
+    return Alternatives(targets_N1hw[index_NK, 0], config.alternative_weight * counted_NK)
+
+
+def draw_rounds(config: TrainConfig, generator: torch.Generator) -> list[bool]:
+    """Draw which rounds follow the first one: True brings a new click, False the mask alone."""
+    if _chance(generator) >= config.correction_probability:
+        return []
+    choices = config.max_corrections - config.min_corrections + 1
+    rounds = [True] * (config.min_corrections + int(_chance(generator) * choices))
+    if config.refinements:
+        rounds.insert(int(_chance(generator) * len(rounds)), False)
+        rounds.append(False)
+    return rounds
 
 
 def _chance(generator: torch.Generator) -> float:
@@ -236,107 +312,60 @@ def _chance(generator: torch.Generator) -> float:
 
 
 def corrected_prompts(
-    prompts: InputPrompts, best_logits_N1hw: Tensor, wanted_NHW: Tensor, generator: torch.Generator
-) -> InputPrompts:
-    """Add a click into the error region of the trusted mask, and that mask's logits."""
-    predicted = F.interpolate(best_logits_N1hw, wanted_NHW.shape[1:], mode="bilinear")[:, 0] > 0
-    points, labels = corrective_points(wanted_NHW, predicted, generator)
-    points, labels = points.unsqueeze(1), labels.unsqueeze(1)
-    if prompts.points_NK2 is not None and prompts.labels_NK is not None:
-        points = torch.cat([prompts.points_NK2, points], dim=1)
-        labels = torch.cat([prompts.labels_NK, labels], dim=1)
-    return InputPrompts(points, labels, prompts.boxes_N4, best_logits_N1hw)
+    prompts: SimulatedPrompts, wanted_NHW: Tensor, generator: torch.Generator, rows: Rows
+) -> SimulatedPrompts:
+    """Add a click into what the answer that the prompts carry got wrong."""
+    if prompts.mask_logits_N1hw is None:
+        raise ValueError("there is no answer to correct; show one with SimulatedPrompts.answered")
+    logits = F.interpolate(prompts.mask_logits_N1hw, wanted_NHW.shape[1:], mode="bilinear")
+    return prompts.clicked(*corrective_points(wanted_NHW, logits[:, 0] > 0, generator, rows))
 
 
-def parameter_groups(sam: Sam, config: TrainConfig) -> list[dict[str, Any]]:
-    """Split parameters for AdamW: matrices decay; biases, norms and embeddings do not."""
-    embeddings = {
-        id(module.weight) for module in sam.modules() if isinstance(module, torch.nn.Embedding)
-    }
-    decay: list[Tensor] = []
-    keep: list[Tensor] = []
-    for name, parameter in sam.named_parameters():
-        is_position = name.endswith(("pos_embed", "rel_pos_h", "rel_pos_w"))
-        is_matrix = parameter.ndim > 1 and id(parameter) not in embeddings and not is_position
-        (decay if is_matrix else keep).append(parameter)
-    return [
-        {"params": decay, "weight_decay": config.weight_decay},
-        {"params": keep, "weight_decay": 0.0},
-    ]
-
-
-def learning_rate(step: int, config: TrainConfig) -> float:
-    """Linear warm-up, then a cosine down to 1 % of the peak."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done)))
-
-
-def rank() -> int:
-    """This process's number in its group; 0 when training alone."""
-    return dist.get_rank() if dist.is_initialized() else 0
-
-
-def average_gradients(sam: Sam) -> None:
-    """Average gradients over the processes of the group, as one flat message."""
-    if not dist.is_initialized():
-        return
-    parameters = [p for p in sam.parameters() if p.requires_grad]
-    for p in parameters:  # a step without mask prompts leaves some untouched, elsewhere perhaps not
-        if p.grad is None:
-            p.grad = torch.zeros_like(p)
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([g.reshape(-1) for g in gradients])
-    dist.all_reduce(flat)
-    flat /= dist.get_world_size()
-    for gradient, part in zip(
-        gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True
-    ):
-        gradient.copy_(part.view_as(gradient))
-
-
-@torch.no_grad()
-def update_average(average: Sam, sam: Sam, decay: float) -> None:
-    """Move the averaged weights and norm statistics a little towards the current ones."""
-    theirs = average.state_dict()
-    floats = [(theirs[k], v) for k, v in sam.state_dict().items() if v.is_floating_point()]
-    torch._foreach_lerp_([a for a, _ in floats], [b for _, b in floats], 1 - decay)
-
-
-def save_training_state(
-    path: Path,
+def answer(
     sam: Sam,
-    average: Sam,
-    optimizer: torch.optim.Optimizer,
-    step: int,
+    features: ImageFeatures,
+    targets_N1hw: Tensor,
     config: TrainConfig,
-) -> None:
-    """Write a checkpoint; an interrupted write leaves the one before it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    torch.save(
-        {
-            "model": sam.state_dict(),
-            "average": average.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "step": step,
-            "config": asdict(config),
-        },
-        partial,
+    rows: Rows,
+    prompts: SimulatedPrompts,
+    others: Alternatives | None = None,
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Decode all prompts; return losses and the logits of the most trusted mask (N, 1, h, w).
+
+    No gradient flows through these logits into the round that made them.
+    """
+    iou_N4, logits_N4hw = decode(sam, features, prompts, targets_N1hw)
+    both = config.multimask == "every_round"
+    first = prompts.mask_logits_N1hw is None
+    three, single = both or first, both or not first
+    losses = round_losses(
+        iou_N4,
+        logits_N4hw,
+        targets_N1hw,
+        config,
+        rows,
+        three=three,
+        single=single,
+        alternatives=others,
     )
-    partial.replace(path)
+    trusted_N = iou_N4[:, THREE].argmax(1) + 1 if three else iou_N4[:, SINGLE].argmax(1)
+    rows_N = torch.arange(len(trusted_N), device=trusted_N.device)
+    return losses, logits_N4hw.detach()[rows_N, trusted_N].unsqueeze(1)
 
 
-def load_training_state(
-    path: Path, sam: Sam, average: Sam, optimizer: torch.optim.Optimizer
-) -> int:
-    """Restore a checkpoint if there is one; return the step to continue from."""
-    if not path.exists():
-        return 0
-    state = torch.load(path, map_location=sam.device, weights_only=True)
-    sam.load_state_dict(state["model"])
-    average.load_state_dict(state["average"])
-    optimizer.load_state_dict(state["optimizer"])
-    logger.info("continuing from step %d of %s", state["step"], path)
-    return int(state["step"])
+def decode(
+    sam: Sam, features: ImageFeatures, prompts: SimulatedPrompts, targets_N1hw: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Answer prompts of both kinds: predicted IoU (N, 4) and float32 logits (N, 4, h, w)."""
+    if features.owner_N is None:
+        raise ValueError("each prompt needs an image; use ImageFeatures.owned_by")
+    height, width = targets_N1hw.shape[-2:]
+    indices, ious, logits = [], [], []
+    for index, asked in prompts.groups():
+        owned = features.owned_by(features.owner_N[index])
+        scored = sam.score_input(owned, asked, (height * LOW_RES_STRIDE, width * LOW_RES_STRIDE))
+        indices.append(index)
+        ious.append(scored.iou_N4)
+        logits.append(sam.mask_decoder.draw(scored).float())
+    back = torch.cat(indices).argsort()
+    return torch.cat(ious)[back], torch.cat(logits)[back]

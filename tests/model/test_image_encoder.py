@@ -9,6 +9,7 @@ from model.image_encoder import (
     Attention,
     VitConfig,
     VitEncoder,
+    drop_path_scales,
     merge_windows,
     relative_positions,
     split_windows,
@@ -92,3 +93,83 @@ def test_features_have_a_sixteenth_of_the_side_and_no_finer_levels() -> None:
 def test_a_width_that_the_heads_do_not_divide_is_refused() -> None:
     with pytest.raises(ValueError, match="not a multiple of heads"):
         VitConfig(width=30, heads=4)
+
+
+def test_dropped_branches_become_more_with_depth_and_the_mean_stays() -> None:
+    uniform = torch.rand(20_000, 5, 2, generator=torch.Generator().manual_seed(6))
+    scales = drop_path_scales(uniform, 0.4)
+    dropped = (scales == 0).float().mean((0, 2))
+    torch.testing.assert_close(dropped, torch.tensor([0, 0.1, 0.2, 0.3, 0.4]), atol=0.01, rtol=0)
+    torch.testing.assert_close(scales.mean((0, 2)), torch.ones(5), atol=0.02, rtol=0)
+    for block, rate in enumerate((0, 0.1, 0.2, 0.3, 0.4)):
+        kept = scales[:, block][scales[:, block] > 0]
+        torch.testing.assert_close(kept, torch.full_like(kept, 1 / (1 - rate)))
+
+
+@torch.no_grad()
+def test_an_image_without_branches_passes_the_blocks_unchanged_and_others_do_not_notice() -> None:
+    assert isinstance(SMALL_VIT.encoder, VitConfig)
+    encoder = VitEncoder(SMALL_VIT.encoder, 128, 32)
+    draw_weights(encoder, 7)
+    pixels = torch.randn(2, 3, 128, 128, generator=torch.Generator().manual_seed(8))
+    scales = torch.ones(2, 3, 2)
+    torch.testing.assert_close(encoder(pixels, scales).coarse_BCHW, encoder(pixels).coarse_BCHW)
+    scales[0] = 0
+    got = encoder(pixels, scales).coarse_BCHW
+    tokens = encoder.patch_embed(pixels[:1]) + encoder.pos_embed
+    torch.testing.assert_close(got[:1], encoder.neck(tokens.permute(0, 3, 1, 2)))
+    torch.testing.assert_close(got[1:], encoder(pixels[1:]).coarse_BCHW, rtol=1e-4, atol=1e-5)
+    halved = encoder.blocks[0](tokens, torch.tensor([[0.5, 0.0]]))
+    whole = encoder.blocks[0](tokens, torch.tensor([[1.0, 0.0]]))
+    torch.testing.assert_close(halved - tokens, (whole - tokens) / 2, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_nothing_is_dropped_at_inference_nor_in_training_unless_asked() -> None:
+    assert isinstance(SMALL_VIT.encoder, VitConfig)
+    encoder = VitEncoder(SMALL_VIT.encoder, 128, 32)
+    draw_weights(encoder, 9)
+    pixels = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(10))
+    answers = [encoder.train(mode)(pixels).coarse_BCHW for mode in (True, False, True)]
+    assert torch.equal(answers[0], answers[1])
+    assert torch.equal(answers[0], answers[2])
+
+
+def test_dropped_branches_become_more_with_depth_and_the_mean_stays() -> None:
+    uniform = torch.rand(20_000, 5, 2, generator=torch.Generator().manual_seed(6))
+    scales = drop_path_scales(uniform, 0.4)
+    dropped = (scales == 0).float().mean((0, 2))
+    torch.testing.assert_close(dropped, torch.tensor([0, 0.1, 0.2, 0.3, 0.4]), atol=0.01, rtol=0)
+    torch.testing.assert_close(scales.mean((0, 2)), torch.ones(5), atol=0.02, rtol=0)
+    for block, rate in enumerate((0, 0.1, 0.2, 0.3, 0.4)):
+        kept = scales[:, block][scales[:, block] > 0]
+        torch.testing.assert_close(kept, torch.full_like(kept, 1 / (1 - rate)))
+
+
+@torch.no_grad()
+def test_an_image_without_branches_passes_the_blocks_unchanged_and_others_do_not_notice() -> None:
+    assert isinstance(SMALL_VIT.encoder, VitConfig)
+    encoder = VitEncoder(SMALL_VIT.encoder, 128, 32)
+    draw_weights(encoder, 7)
+    pixels = torch.randn(2, 3, 128, 128, generator=torch.Generator().manual_seed(8))
+    scales = torch.ones(2, 3, 2)
+    torch.testing.assert_close(encoder(pixels, scales).coarse_BCHW, encoder(pixels).coarse_BCHW)
+    scales[0] = 0
+    got = encoder(pixels, scales).coarse_BCHW
+    tokens = encoder.patch_embed(pixels[:1]) + encoder.pos_embed
+    torch.testing.assert_close(got[:1], encoder.neck(tokens.permute(0, 3, 1, 2)))
+    torch.testing.assert_close(got[1:], encoder(pixels[1:]).coarse_BCHW, rtol=1e-4, atol=1e-5)
+    halved = encoder.blocks[0](tokens, torch.tensor([[0.5, 0.0]]))
+    whole = encoder.blocks[0](tokens, torch.tensor([[1.0, 0.0]]))
+    torch.testing.assert_close(halved - tokens, (whole - tokens) / 2, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_nothing_is_dropped_at_inference_nor_in_training_unless_asked() -> None:
+    assert isinstance(SMALL_VIT.encoder, VitConfig)
+    encoder = VitEncoder(SMALL_VIT.encoder, 128, 32)
+    draw_weights(encoder, 9)
+    pixels = torch.randn(1, 3, 128, 128, generator=torch.Generator().manual_seed(10))
+    answers = [encoder.train(mode)(pixels).coarse_BCHW for mode in (True, False, True)]
+    assert torch.equal(answers[0], answers[1])
+    assert torch.equal(answers[0], answers[2])

@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from model.processes import Rows
 from model.prompt_sampling import (
+    SimulatedPrompts,
     centre_point,
     corrective_points,
     noisy_boxes,
+    random_rows,
     tight_boxes,
     uniform_points,
 )
@@ -129,6 +132,140 @@ def test_the_same_generator_state_draws_the_same_prompts() -> None:
     assert all(map(torch.equal, draw(1), draw(1)))
     assert not torch.equal(draw(1)[0], draw(2)[0])
     assert not torch.equal(draw(1)[1], draw(2)[1])
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 39), st.integers(0, 2**31))
+def test_a_mask_gets_the_same_prompts_whichever_process_holds_it(cut: int, seed: int) -> None:
+    masks, other = random_masks(11), random_masks(12)
+
+    def draw(rows: Rows) -> list[Tensor]:
+        g = generator(seed)
+        return [
+            uniform_points(rows.of(masks), g, rows),
+            noisy_boxes(rows.of(masks), g, rows),
+            *corrective_points(rows.of(masks), rows.of(other), g, rows),
+            random_rows(3, rows, g),
+            random_rows(2, rows, g, normal=True),
+        ]
+
+    parts = zip(draw(Rows(0, cut, 40)), draw(Rows(cut, 40 - cut, 40)), strict=True)
+    assert all(map(torch.equal, map(torch.cat, parts), draw(Rows.alone(40))))
+
+
+def mixed_prompts(boxed: list[bool]) -> SimulatedPrompts:
+    count = len(boxed)
+    return SimulatedPrompts.first(
+        torch.tensor(boxed),
+        torch.arange(4.0 * count).view(count, 4),
+        -torch.arange(2.0 * count).view(count, 2),
+    )
+
+
+def test_prompts_with_and_without_a_box_are_asked_apart_as_they_would_be_in_use() -> None:
+    prompts = mixed_prompts([True, False, True])
+    (points_index, points), (boxes_index, boxes) = prompts.groups()
+    assert points_index.tolist() == [1]
+    assert points.points_NK2 is not None
+    assert points.points_NK2.tolist() == [[[-2, -3]]]
+    assert points.labels_NK is not None
+    assert points.labels_NK.tolist() == [[1]]
+    assert points.boxes_N4 is None
+    assert boxes_index.tolist() == [0, 2]
+    assert boxes.boxes_N4 is not None
+    assert boxes.boxes_N4.tolist() == [[0, 1, 2, 3], [8, 9, 10, 11]]
+    assert boxes.points_NK2 is boxes.labels_NK is None
+    assert points.mask_logits_N1hw is boxes.mask_logits_N1hw is None
+
+
+def test_clicks_and_the_answer_are_added_to_both_kinds() -> None:
+    logits = torch.arange(3.0).view(3, 1, 1, 1).expand(3, 1, 2, 2)
+    clicks = torch.tensor([[7.0, 8.0], [5.0, 6.0], [3.0, 4.0]])
+    prompts = mixed_prompts([True, False, True]).answered(logits)
+    prompts = prompts.clicked(clicks, torch.tensor([0, 1, 1]))
+    (_, points), (_, boxes) = prompts.groups()
+    assert points.points_NK2 is not None
+    assert points.points_NK2.tolist() == [[[-2, -3], [5, 6]]]
+    assert boxes.points_NK2 is not None
+    assert boxes.points_NK2.tolist() == [[[7, 8]], [[3, 4]]]
+    assert boxes.labels_NK is not None
+    assert boxes.labels_NK.tolist() == [[0], [1]]
+    assert boxes.mask_logits_N1hw is not None
+    assert boxes.mask_logits_N1hw[:, 0, 0, 0].tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("boxed", [True, False])
+def test_prompts_of_one_kind_are_asked_at_once(boxed: bool) -> None:
+    ((index, asked),) = mixed_prompts([boxed, boxed]).groups()
+    assert index.tolist() == [0, 1]
+    assert (asked.boxes_N4 is not None) == boxed
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 39), st.integers(0, 2**31))
+def test_a_mask_gets_the_same_prompts_whichever_process_holds_it(cut: int, seed: int) -> None:
+    masks, other = random_masks(11), random_masks(12)
+
+    def draw(rows: Rows) -> list[Tensor]:
+        g = generator(seed)
+        return [
+            uniform_points(rows.of(masks), g, rows),
+            noisy_boxes(rows.of(masks), g, rows),
+            *corrective_points(rows.of(masks), rows.of(other), g, rows),
+            random_rows(3, rows, g),
+            random_rows(2, rows, g, normal=True),
+        ]
+
+    parts = zip(draw(Rows(0, cut, 40)), draw(Rows(cut, 40 - cut, 40)), strict=True)
+    assert all(map(torch.equal, map(torch.cat, parts), draw(Rows.alone(40))))
+
+
+def mixed_prompts(boxed: list[bool]) -> SimulatedPrompts:
+    count = len(boxed)
+    return SimulatedPrompts.first(
+        torch.tensor(boxed),
+        torch.arange(4.0 * count).view(count, 4),
+        -torch.arange(2.0 * count).view(count, 2),
+    )
+
+
+def test_prompts_with_and_without_a_box_are_asked_apart_as_they_would_be_in_use() -> None:
+    prompts = mixed_prompts([True, False, True])
+    (points_index, points), (boxes_index, boxes) = prompts.groups()
+    assert points_index.tolist() == [1]
+    assert points.points_NK2 is not None
+    assert points.points_NK2.tolist() == [[[-2, -3]]]
+    assert points.labels_NK is not None
+    assert points.labels_NK.tolist() == [[1]]
+    assert points.boxes_N4 is None
+    assert boxes_index.tolist() == [0, 2]
+    assert boxes.boxes_N4 is not None
+    assert boxes.boxes_N4.tolist() == [[0, 1, 2, 3], [8, 9, 10, 11]]
+    assert boxes.points_NK2 is boxes.labels_NK is None
+    assert points.mask_logits_N1hw is boxes.mask_logits_N1hw is None
+
+
+def test_clicks_and_the_answer_are_added_to_both_kinds() -> None:
+    logits = torch.arange(3.0).view(3, 1, 1, 1).expand(3, 1, 2, 2)
+    clicks = torch.tensor([[7.0, 8.0], [5.0, 6.0], [3.0, 4.0]])
+    prompts = mixed_prompts([True, False, True]).answered(logits)
+    prompts = prompts.clicked(clicks, torch.tensor([0, 1, 1]))
+    (_, points), (_, boxes) = prompts.groups()
+    assert points.points_NK2 is not None
+    assert points.points_NK2.tolist() == [[[-2, -3], [5, 6]]]
+    assert boxes.points_NK2 is not None
+    assert boxes.points_NK2.tolist() == [[[7, 8]], [[3, 4]]]
+    assert boxes.labels_NK is not None
+    assert boxes.labels_NK.tolist() == [[0], [1]]
+    assert boxes.mask_logits_N1hw is not None
+    assert boxes.mask_logits_N1hw[:, 0, 0, 0].tolist() == [0, 2]
+
+
+@pytest.mark.parametrize("boxed", [True, False])
+def test_prompts_of_one_kind_are_asked_at_once(boxed: bool) -> None:
+    ((index, asked),) = mixed_prompts([boxed, boxed]).groups()
+    assert index.tolist() == [0, 1]
+    assert (asked.boxes_N4 is not None) == boxed
 
 
 def farthest(mask_HW: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float]:
