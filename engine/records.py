@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 
 class SegmentationDict(TypedDict):
@@ -198,3 +198,140 @@ class AutomaticOutcome:
     def images_per_second(self) -> float:
         """Masked images over the wall time."""
         return self.images_masked / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelOrigin:
+    """Where the weights of a model version come from.
+
+    Attributes:
+        kind: ``"trained"`` here, ``"imported"`` from a file, or ``"built-in"``: part of Maskwheel.
+        parent: the version that training started from, if it was one.
+        source: the file that was imported, or that training started from; for the reader only.
+        trained_on: names of releases, or fingerprints of other data.
+        recipe: name of the training recipe.
+        recipe_json: its settings as canonical JSON.
+    """
+
+    kind: Literal["trained", "imported", "built-in"]
+    parent: str | None = None
+    source: str | None = None
+    trained_on: tuple[str, ...] = ()
+    recipe: str | None = None
+    recipe_json: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelMetric:
+    """What a model reached on one evaluation set; a claim that the promotion gate checks.
+
+    Attributes:
+        row: set and kind of prompt, e.g. ``"bsds500_trainval, 1 click"``.
+        fingerprint: of the set's photos and masks and of how they were asked for.
+        mean_iou: mean IoU over the set's masks, 0 to 1.
+    """
+
+    row: str
+    fingerprint: str
+    mean_iou: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelVersion:
+    """A registered model; never changes.
+
+    Attributes:
+        name: unique, never moves: ``"m1"``, ``"m2"``, ...; ``"bundled"`` is the built-in one.
+        model_id: `Sam.model_id` of the weights in float32.
+        sha256: hex digest of the weight file.
+        size_bytes: of the weight file.
+        config_json: the model's sizes and recommended thresholds as canonical JSON, for the reader;
+            the weight file carries them too.
+        origin: where the weights come from.
+        metrics: as claimed by who registered it.
+        created_at: UTC; None for the built-in model.
+    """
+
+    name: str
+    model_id: str
+    sha256: str
+    size_bytes: int
+    config_json: str
+    origin: ModelOrigin
+    metrics: tuple[ModelMetric, ...] = ()
+    created_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedRow:
+    """Candidate against champion on the same masks of one evaluation set.
+
+    Attributes:
+        row: set and kind of prompt; the first row of a comparison is the primary one.
+        fingerprint: of the set's photos and masks and of how they were asked for.
+        images: number of photos, the unit that the interval resamples.
+        masks: number of masks.
+        candidate: its mean IoU over the masks, 0 to 1.
+        champion: likewise.
+        low: lower end of the 95 % interval of the difference, candidate minus champion.
+        high: upper end.
+    """
+
+    row: str
+    fingerprint: str
+    images: int
+    masks: int
+    candidate: float
+    champion: float
+    low: float
+    high: float
+
+    @property
+    def difference(self) -> float:
+        """Mean IoU of the candidate minus that of the champion."""
+        return self.candidate - self.champion
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromotionDecision:
+    """One entry of the log that says which model is the champion; never changes.
+
+    Attributes:
+        number: position in the log, from 1.
+        outcome: what was decided; ``"refused"`` leaves the champion.
+        candidate: the version that was to become champion.
+        candidate_sha256: of its weights.
+        previous_champion: who was champion before.
+        champion: who is champion from now on.
+        champion_sha256: of its weights.
+        reasons: the conditions that the candidate failed; also when it was forced past them.
+        rows: what was compared, the primary row first; empty for a rollback.
+        candidate_scores: sha256 of the object with the candidate's IoU of every mask.
+        champion_scores: likewise for the champion before.
+        margin: the primary row had to be better by more than this.
+        tolerance: no row could be worse by more than this.
+        seed: of the intervals' resampling.
+        decided_by: who asked for it.
+        note: why, in their words.
+        decided_at: UTC.
+        previous_sha256: of the log's entry before, which so cannot be changed unnoticed.
+    """
+
+    number: int
+    outcome: Literal["promoted", "forced", "refused", "rolled back"]
+    candidate: str
+    candidate_sha256: str
+    previous_champion: str
+    champion: str
+    champion_sha256: str
+    reasons: tuple[str, ...] = ()
+    rows: tuple[ComparedRow, ...] = ()
+    candidate_scores: str | None = None
+    champion_scores: str | None = None
+    margin: float | None = None
+    tolerance: float | None = None
+    seed: int | None = None
+    decided_by: str
+    note: str = ""
+    decided_at: datetime
+    previous_sha256: str | None = None

@@ -15,6 +15,9 @@ EXIT_FAILED, EXIT_USAGE, EXIT_BAD_INPUT, EXIT_PARTLY_DONE = 1, 2, 3, 4
 COMMANDS = {
     "auto": ("auto", "Mask everything in photos and publish a data set release."),
     "ingest": ("ingest", "Add photos to a workspace without masking them."),
+    "train": ("train", "Train a model on releases and COCO files."),
+    "evaluate": ("evaluate", "Say how good a model is, beside classical methods."),
+    "models": ("models", "List models, import, promote and roll back."),
     "releases": ("releases", "List and show the releases of a workspace."),
     "report": ("report", "Write one self-contained HTML page about a release."),
     "doctor": ("doctor", "Say what works on this machine."),
@@ -86,3 +89,7 @@ def main() -> None:
 
 def _complain(error: Exception) -> None:
     click.secho(f"maskwheel: {error}", fg="red", err=True)
+
+
+if __name__ == "__main__":  # torchrun -m flows.cli train ...
+    main()

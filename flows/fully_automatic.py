@@ -30,7 +30,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import Task
 
 from engine.automatic.config import AutomaticConfig
-from engine.automatic.shard_worker import ModelSpec, cached_model, run_shard
+from engine.automatic.shard_worker import ModelSpec, cached_model, pinned, run_shard
 from engine.config import current_time, load_settings
 from engine.dataset.catalog import Workspace
 from engine.dataset.ingest import IngestResult, expand_inputs, ingest, load_images
@@ -88,7 +88,7 @@ def fully_automatic(
     Args:
         photos: files, folders, globs and lists of URIs.
         workspace: folder of the data set; made if it does not exist.
-        model: a name or a checkpoint file.
+        model: a name, a checkpoint file, or a model of the workspace: ``m2``, ``champion``.
         device: ``cpu``, ``cuda``, ``mps``; by default the best there is.
         precision: ``float32``, ``bfloat16`` or ``float16``.
         preset: ``paper`` for the crops of SA-1B.
@@ -100,7 +100,7 @@ def fully_automatic(
         PartlyDoneError: shards failed; the others are kept.
     """
     began = monotonic()
-    spec = ModelSpec(model, device, precision)
+    spec = pinned(ModelSpec(model, device, precision, workspace))
     found = ingest_photos(photos, workspace)
     run_ids = plan(found, workspace, spec, preset, settings or {}, images_per_shard)
     statuses: list[ImageStatus] = []

@@ -12,7 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -28,6 +28,9 @@ from engine.dataset.runs import RunManifest
 from engine.dataset.shards import ImageMasks, write_shard
 from engine.errors import BadInputError, ImageError
 from engine.images import ImageLimits, content_id, decode_image, read_image_bytes
+from engine.learning.decisions import CHAMPION, current_champion
+from engine.learning.registry import find_version, load_model
+from engine.objects import LocalStore, ObjectStore
 from engine.records import ImageRecord, Shard, SkippedImage
 from model import SIZES, CheckpointError, Sam, build_sam, load_sam
 
@@ -44,23 +47,47 @@ class ModelSpec:
     """Which model to run and how; small and picklable, so tasks can carry it.
 
     Attributes:
-        model: a name (``bundled``, ``vit_b``, ...) or the path of a checkpoint.
+        model: a name (``bundled``, ``vit_b``, ...), the path of a checkpoint, or a model registered
+            in the workspace: ``m2``, its model id, or ``champion``.
         device: ``cpu``, ``cuda``, ``mps`` or None for the best there is.
         precision: ``float32``, ``bfloat16`` or ``float16``.
+        workspace: the folder whose models are meant; None: registered models are not known.
     """
 
     model: str = "bundled"
     device: str | None = None
     precision: str = "float32"
+    workspace: str | None = None
 
 
-@lru_cache(maxsize=1)
+def pinned(spec: ModelSpec) -> ModelSpec:
+    """Replace ``champion`` by the name of the model that it means now.
+
+    Done once, before a run: all its tasks use one model, whatever is promoted meanwhile.
+
+    Raises:
+        WorkspaceError: the workspace's record of its champions is damaged.
+    """
+    store = _models(spec)
+    if store is None or spec.model != CHAMPION:
+        return spec
+    version = current_champion(store)
+    logger.info("the champion is %s (%s)", version.name, version.model_id)
+    return replace(spec, model=version.name)
+
+
 def cached_model(spec: ModelSpec) -> Sam:
     """Load a model once per process.
 
     Raises:
         BadInputError: an unknown name or precision, or a checkpoint that cannot be used.
+        WorkspaceError: a registered model whose weights are not those that were registered.
     """
+    return _loaded(pinned(spec))
+
+
+@lru_cache(maxsize=1)
+def _loaded(spec: ModelSpec) -> Sam:
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if spec.precision not in dtypes:
         raise BadInputError(f"precision must be one of {', '.join(dtypes)}; got {spec.precision!r}")
@@ -70,11 +97,20 @@ def cached_model(spec: ModelSpec) -> Sam:
             return build_sam(spec.model, device=spec.device, dtype=dtype)
         if Path(spec.model).suffix:
             return load_sam(spec.model, device=spec.device, dtype=dtype)
+        if (store := _models(spec)) is not None:
+            return load_model(store, find_version(store, spec.model), spec.device, dtype)
     except (CheckpointError, RuntimeError, AssertionError) as error:
         raise BadInputError(f"model {spec.model!r} cannot be used: {error}") from error
     raise BadInputError(
         f"unknown model {spec.model!r}; expected {', '.join(sorted(SIZES))} or a checkpoint file"
     )
+
+
+def _models(spec: ModelSpec) -> ObjectStore | None:
+    """Return where registered models are, without opening the workspace's tables."""
+    if spec.workspace is None:
+        return None
+    return LocalStore(Path(spec.workspace).expanduser().resolve())
 
 
 def config_of(manifest: RunManifest) -> AutomaticConfig:

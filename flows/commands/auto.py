@@ -25,6 +25,7 @@ Examples:
   maskwheel auto photos/                                the bundled model, its own thresholds
   maskwheel auto 'shots/*.jpg' -w birds --overlays      and pictures of the masks
   maskwheel auto list.csv --model sam_vit_h_4b8939.pth --preset paper
+  maskwheel auto photos/ --model champion               the model that was promoted last
   maskwheel auto photos/ --points-per-side 16 --pred-iou-thresh 0.6
 
 The same command again masks only what is new; after an interruption it goes on where it was.""",
@@ -35,7 +36,7 @@ The same command again masks only what is new; after an interruption it goes on 
     "--model",
     default="bundled",
     show_default=True,
-    help="bundled, or a SAM checkpoint (.pth, .safetensors).",
+    help="bundled, a SAM checkpoint (.pth, .safetensors), or of `maskwheel models`: m2, champion.",
 )
 @click.option("--device", help="cpu, cuda, cuda:1, mps.  [default: the best there is]")
 @click.option(
@@ -94,13 +95,15 @@ def command(
     root = workspace_path(workspace)
     prepare_prefect(verbose=bool(click.get_current_context().find_root().params["verbose"]))
     from engine.automatic.config import AutomaticConfig
-    from engine.automatic.shard_worker import ModelSpec, cached_model
+    from engine.automatic.shard_worker import ModelSpec, cached_model, pinned
     from engine.dataset.ingest import expand_inputs
 
     explicit = {name: value for name, value in settings.items() if value is not None}
     # A wrong path, model or setting is told before anything is started.
     expand_inputs(photos)
-    AutomaticConfig.for_model(cached_model(ModelSpec(model, device, precision)), explicit, preset)
+    model = pinned(ModelSpec(model, device, precision, str(root))).model
+    sam = cached_model(ModelSpec(model, device, precision, str(root)))
+    AutomaticConfig.for_model(sam, explicit, preset)
     from flows.commands.progress_bar import ProgressBar
     from flows.fully_automatic import fully_automatic
     from flows.progress import listening

@@ -33,7 +33,7 @@ _WARM = (engine.dataset.durable_io, pandas)
 _EFFECTS = frozenset(("fsync", "link", "unlink", "mkdir", "execute", "commit"))
 
 
-class _Effects:
+class Effects:
     def __init__(self, kill_at: int | None) -> None:
         self.count = 0
         self._kill_at = kill_at
@@ -73,7 +73,7 @@ def wait(pid: int) -> int:
 
 
 def watched(root: Path, inputs: Path, kill_at: int | None) -> None:
-    effects = _Effects(kill_at)
+    effects = Effects(kill_at)
     effects.watch()
     auto(root, inputs)
     sys.setprofile(None)
