@@ -29,6 +29,7 @@ from engine.errors import BadInputError, WorkspaceError
 from engine.records import Release
 
 __all__ = [
+    "data_files",
     "latest_release",
     "list_releases",
     "load_release",
@@ -156,6 +157,28 @@ def scan_batches(
     """Read a table as it was in a release, batch by batch; arguments and errors as in `scan`."""
     batches = _plan(workspace, release, table, columns, row_filter).to_arrow_batch_reader()
     return batches.cast(_schema_of(table, batches.schema.names))
+
+
+def data_files(workspace: Workspace, release: Release, table: TableName) -> list[str]:
+    """Return the keys of the files that hold a table's rows in a release, ascending.
+
+    For readers that want rows by their place instead of scanning: rows of a file never change.
+
+    Raises:
+        WorkspaceError: the release's snapshot is gone, rows of it were deleted after they were
+            written, or its files lie outside the workspace.
+    """
+    everything = _plan(workspace, release, table, None, _EVERY_ROW)
+    root = workspace.store.uri("x").removesuffix("x")
+    keys = []
+    for task in everything.plan_files():
+        if task.delete_files or not task.file.file_path.startswith(root):
+            raise WorkspaceError(
+                f"release {release.name}: {task.file.file_path} has deleted rows or lies outside "
+                f"{root}; read it with a scan instead"
+            )
+        keys.append(task.file.file_path.removeprefix(root))
+    return sorted(keys)
 
 
 def _plan(

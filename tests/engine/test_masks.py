@@ -13,8 +13,11 @@ from pycocotools import mask as coco_mask
 from engine.errors import BadInputError, InvalidMaskError
 from engine.masks import (
     decode_mask,
+    decode_region,
     encode_mask,
+    encode_polygons,
     encode_region,
+    encode_runs,
     mask_area,
     mask_areas,
     mask_box_xyxy,
@@ -278,3 +281,64 @@ def test_an_rle_with_one_changed_character_is_read_within_its_size_or_refused(
         return
     assert decode_mask(damaged).shape == mask.shape
     assert mask_iou([damaged], [rle]).shape == (1, 1)
+
+
+@given(masks, st.data())
+@settings(max_examples=200)
+def test_a_region_decodes_to_what_the_whole_mask_has_there(mask: Mask, data: st.DataObject) -> None:
+    height, width = mask.shape
+    x0, y0 = data.draw(st.integers(0, width - 1)), data.draw(st.integers(0, height - 1))
+    x1, y1 = data.draw(st.integers(x0 + 1, width)), data.draw(st.integers(y0 + 1, height))
+    assert (decode_region(encode_mask(mask), (x0, y0, x1, y1)) == mask[y0:y1, x0:x1]).all()
+
+
+def test_a_region_with_runs_of_zero_length_is_read_right() -> None:
+    rle = Rle(2, 3, counts_of([0, 1, 0, 0, 5, 0], 2, 3))
+    assert (decode_region(rle, (0, 0, 2, 2)) == decode_mask(rle)[:, :2]).all()
+
+
+@pytest.mark.parametrize("box", [(0, 0, 0, 1), (0, 0, 4, 2), (-1, 0, 2, 2), (0, 2, 2, 1)])
+def test_a_region_outside_the_image_is_refused(box: tuple[int, int, int, int]) -> None:
+    with pytest.raises(BadInputError, match="2 x 3"):
+        decode_region(encode_mask(np.zeros((2, 3), dtype=np.bool_)), box)
+
+
+@given(masks)
+def test_uncompressed_runs_encode_to_the_same_mask(mask: Mask) -> None:
+    flat = mask.T.ravel()
+    edges = np.flatnonzero(np.diff(flat.astype(np.int8), prepend=0)).tolist()
+    runs = np.diff([0, *edges, flat.size]).tolist()
+    assert (decode_mask(encode_runs(runs, *mask.shape)) == mask).all()
+
+
+@pytest.mark.parametrize("runs", [[], [5], [7, -1], [2.5, 3.5], [[6]], ["6"]])
+def test_runs_that_are_no_mask_are_refused(runs: list[int]) -> None:
+    with pytest.raises(InvalidMaskError):
+        encode_runs(runs, 2, 3)
+
+
+def test_polygons_are_joined_and_cut_to_the_image() -> None:
+    left = [2, 1, 7, 1, 7, 5, 2, 5]
+    right = [5, 3, 30, 3, 30, 30, 5, 30]  # overlaps the other one and leaves the image
+    expected = np.zeros((20, 24), dtype=np.bool_)
+    expected[1:5, 2:7] = expected[3:, 5:] = True
+    assert (decode_mask(encode_polygons([left, right, [1, 1, 2, 2]], 20, 24)) == expected).all()
+
+
+def test_a_slanted_polygon_has_its_area() -> None:
+    assert mask_area(encode_polygons([[10, 10, 90, 10, 10, 70]], 80, 100)) == pytest.approx(
+        80 * 60 / 2, rel=0.03
+    )
+
+
+def test_polygons_without_an_inside_are_an_empty_mask() -> None:
+    assert not decode_mask(encode_polygons([[1, 1, 2, 2]], 4, 5)).any()
+    assert not decode_mask(encode_polygons([], 4, 5)).any()
+
+
+@pytest.mark.parametrize(
+    "polygon", [[0, 0, 1], [0, 0, 9e9, 1, 1, 1], [0, 0, float("nan"), 1, 1, 1], ["a"] * 6]
+)
+def test_polygons_of_another_image_are_refused(polygon: list[float]) -> None:
+    with pytest.raises(InvalidMaskError):
+        encode_polygons([polygon], 20, 24)

@@ -1,4 +1,4 @@
-"""Bytes of any photo to RGB, exact about what failed: the only module that touches cv2.
+"""Bytes of any photo to RGB, exact about what failed.
 
     image_HWC3 = decode_image(read_image_bytes("photos/cat.jpg"))
 
@@ -56,21 +56,6 @@ from engine.image_formats import (
     png_exif,
 )
 
-__all__ = [
-    "ImageInfo",
-    "ImageLimits",
-    "ImageReason",
-    "connected_components",
-    "content_id",
-    "decode_image",
-    "encode_jpeg",
-    "encode_png",
-    "mask_contours",
-    "probe_image",
-    "read_image_bytes",
-    "resize_to_fit",
-]
-
 logger = logging.getLogger(__name__)
 
 _READERS: dict[str, type[ImageFile]] = {
@@ -93,7 +78,6 @@ _EXIF_ORIENTATION = 0x0112
 _TIFF_IMAGE_WIDTH, _TIFF_IMAGE_LENGTH, _TIFF_NEW_SUBFILE_TYPE = 256, 257, 254
 
 _PNG_BIT_DEPTH_AT = 24
-_JPEG_MAX_SIDE_PX = 65_535
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
 
@@ -209,122 +193,6 @@ def decode_image(data: bytes, limits: ImageLimits = _DEFAULT_LIMITS) -> NDArray[
         rgb_HWC3 = _pillow_to_rgb(image)
     # Pillow turns TIFFs on its own.
     return rgb_HWC3 if image_format == "tiff" else _upright(rgb_HWC3, orientation)
-
-
-def encode_jpeg(image_HWC3: NDArray[np.uint8], quality: int = 85) -> bytes:
-    """Encode RGB uint8 (H, W, 3) as a JPEG.
-
-    Args:
-        image_HWC3: sides of 1 to 65,535 pixels.
-        quality: 1 (smallest) to 100 (best).
-
-    Raises:
-        BadInputError: another shape or dtype, a side or a quality out of range.
-    """
-    _check_array(image_HWC3, (3,))
-    if max(image_HWC3.shape) > _JPEG_MAX_SIDE_PX or not 1 <= quality <= 100:
-        raise BadInputError(
-            f"a JPEG has sides up to {_JPEG_MAX_SIDE_PX} px and a quality of 1 to 100; got shape "
-            f"{image_HWC3.shape} and quality {quality}; use encode_png for longer sides"
-        )
-    return _encode(".jpg", image_HWC3, [cv2.IMWRITE_JPEG_QUALITY, quality])
-
-
-def encode_png(image: NDArray[np.uint8]) -> bytes:
-    """Encode RGB uint8 (H, W, 3) or grey uint8 (H, W) as a PNG, without loss.
-
-    Raises:
-        BadInputError: another shape or dtype.
-    """
-    _check_array(image, (3, None))
-    return _encode(".png", image, [])
-
-
-def resize_to_fit(image: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
-    """Shrink an image until its longer side is `max_side`; never enlarges.
-
-    Args:
-        image: uint8 (H, W, 3) or (H, W).
-        max_side: in pixels, at least 1.
-
-    Returns:
-        uint8, area-averaged, sides rounded but never below 1; `image` itself when it fits already.
-
-    Raises:
-        BadInputError: another shape or dtype, or `max_side` below 1.
-    """
-    _check_array(image, (3, None))
-    if max_side < 1:
-        raise BadInputError(f"max_side must be at least 1 px, got {max_side}")
-    height, width = image.shape[:2]
-    longer = max(height, width)
-    if longer <= max_side:
-        return image
-    new_width = max(1, round(width * max_side / longer))
-    new_height = max(1, round(height * max_side / longer))
-    source = np.ascontiguousarray(image)
-    shrunk = cv2.resize(source, (new_width, new_height), interpolation=cv2.INTER_AREA)
-    return np.asarray(shrunk, dtype=np.uint8)
-
-
-def connected_components(
-    mask_HW: NDArray[np.bool_] | NDArray[np.uint8],
-) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Label the 8-connected components of a mask.
-
-    Args:
-        mask_HW: bool or uint8 (H, W); whatever is not 0 is foreground.
-
-    Returns:
-        (labels int32 (H, W), areas int64 (components + 1,) in pixels). Label 0 is the background,
-        its area may be 0.
-
-    Raises:
-        BadInputError: another shape or dtype.
-    """
-    if mask_HW.ndim != 2 or mask_HW.dtype not in (np.bool_, np.uint8):
-        raise BadInputError(
-            f"expected a bool or uint8 mask of shape (H, W), got {mask_HW.dtype} {mask_HW.shape}"
-        )
-    if mask_HW.size == 0:
-        return np.zeros(mask_HW.shape, dtype=np.int32), np.zeros(1, dtype=np.int64)
-    foreground = np.ascontiguousarray(mask_HW).view(np.uint8)
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(
-        foreground, connectivity=8, ltype=cv2.CV_32S
-    )
-    areas = np.asarray(stats[:count, cv2.CC_STAT_AREA], dtype=np.int64)
-    return np.asarray(labels, dtype=np.int32), areas
-
-
-def mask_contours(
-    mask_HW: NDArray[np.bool_] | NDArray[np.uint8], tolerance_px: float = 0.0
-) -> list[NDArray[np.int32]]:
-    """Trace the outlines of a mask's 8-connected components and of their holes.
-
-    Args:
-        mask_HW: bool or uint8 (H, W); whatever is not 0 is foreground.
-        tolerance_px: drop vertices while the outline stays this close (Douglas-Peucker).
-
-    Returns:
-        One int32 (K, 2) of (x, y) per outline, K >= 1, implicitly closed: the foreground pixels on
-        the border, columns and rows of `mask_HW`. Filled by the even-odd rule, with the outlines
-        themselves, they give the mask.
-
-    Raises:
-        BadInputError: another shape or dtype, or a negative tolerance.
-    """
-    if mask_HW.ndim != 2 or mask_HW.dtype not in (np.bool_, np.uint8) or not tolerance_px >= 0:
-        raise BadInputError(
-            "expected a bool or uint8 mask of shape (H, W) and a tolerance of at least 0 px, got "
-            f"{mask_HW.dtype} {mask_HW.shape} and {tolerance_px}"
-        )
-    if mask_HW.size == 0:
-        return []
-    foreground = np.ascontiguousarray(mask_HW).view(np.uint8)
-    contours, _ = cv2.findContours(foreground, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
-    if tolerance_px > 0:
-        contours = [cv2.approxPolyDP(contour, tolerance_px, True) for contour in contours]
-    return [np.asarray(contour, dtype=np.int32).reshape(-1, 2) for contour in contours]
 
 
 def _local_path(uri: str) -> Path:
@@ -467,21 +335,3 @@ def _upright(stored_HWC3: NDArray[np.uint8], orientation: int) -> NDArray[np.uin
     # 0 flips upside down, 1 left to right, -1 both.
     flip = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)
     return np.asarray(image if flip is None else cv2.flip(image, flip), dtype=np.uint8)
-
-
-def _check_array(image: NDArray[np.uint8], channels: tuple[int | None, ...]) -> None:
-    """Raise BadInputError unless uint8, not empty, and (H, W, c) with c allowed; None is (H, W)."""
-    got = image.shape[2] if image.ndim == 3 else None
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or got not in channels or not image.size:
-        expected = " or ".join("(H, W)" if c is None else f"(H, W, {c})" for c in channels)
-        raise BadInputError(f"expected uint8 {expected}, got {image.dtype} {image.shape}")
-
-
-def _encode(suffix: str, image: NDArray[np.uint8], options: list[int]) -> bytes:
-    source = np.ascontiguousarray(image)
-    if image.ndim == 3:
-        source = np.asarray(cv2.cvtColor(source, cv2.COLOR_RGB2BGR), dtype=np.uint8)
-    done, buffer = cv2.imencode(suffix, source, options)
-    if not done:
-        raise BadInputError(f"OpenCV cannot write an image of shape {image.shape} as {suffix}")
-    return bytes(buffer)

@@ -1,4 +1,4 @@
-"""COCO run-length encoding of binary masks: the only module that touches pycocotools.
+"""COCO run-length encoding of binary masks.
 
     rle = encode_region(region_hw, x0=800, y0=400, height=1500, width=2250)
     mask_hw = decode_mask(rle)
@@ -25,8 +25,11 @@ from engine.records import Rle
 
 __all__ = [
     "decode_mask",
+    "decode_region",
     "encode_mask",
+    "encode_polygons",
     "encode_region",
+    "encode_runs",
     "mask_area",
     "mask_areas",
     "mask_box_xyxy",
@@ -93,6 +96,67 @@ def encode_region(region_hw: NDArray[np.bool_], x0: int, y0: int, height: int, w
     return _compress(runs, height, width)
 
 
+def encode_runs(runs: Sequence[int], height: int, width: int) -> Rle:
+    """Encode COCO's uncompressed RLE: plain run lengths, column-major, starting with background.
+
+    Raises:
+        InvalidMaskError: runs that are negative or do not add up to height * width.
+    """
+    if height < 1 or width < 1 or height * width > _MAX_PIXELS:
+        raise InvalidMaskError(
+            f"an RLE of {height} x {width} pixels; expected 1 to {_MAX_PIXELS:,} pixels"
+        )
+    lengths = np.asarray(runs)
+    if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or lengths.size == 0:
+        raise InvalidMaskError("uncompressed counts must be a list of whole numbers, at least one")
+    if lengths.min() < 0 or int(lengths.sum()) != height * width:
+        raise InvalidMaskError(
+            f"uncompressed counts of a {height} x {width} mask must be at least 0 and add up to "
+            f"{height * width:,}; got a smallest of {lengths.min()} and a sum of "
+            f"{int(lengths.sum()):,}"
+        )
+    return _compress(lengths.astype(np.int64), height, width)
+
+
+def encode_polygons(polygons: Sequence[Sequence[float]], height: int, width: int) -> Rle:
+    """Encode COCO polygons: the union of what each one encloses, cut to the image.
+
+    Args:
+        polygons: each ``[x0, y0, x1, y1, ...]`` in pixels of the image, 3 points or more. One of
+            2 points or less encloses nothing and adds nothing; other tools write such.
+        height: rows of the image in pixels.
+        width: columns of the image in pixels.
+
+    Raises:
+        InvalidMaskError: coordinates that are not finite pairs or lie far outside the image.
+        BadInputError: no pixels, or 2**31 pixels and more.
+    """
+    if height < 1 or width < 1 or height * width > _MAX_PIXELS:
+        raise BadInputError(
+            f"an image of {height} x {width} pixels cannot hold a mask; "
+            f"expected 1 to {_MAX_PIXELS:,} pixels"
+        )
+    outlines: list[list[float]] = []
+    for polygon in polygons:
+        try:
+            points_P2 = np.asarray(polygon, dtype=np.float64).reshape(-1, 2)
+        except (TypeError, ValueError) as error:
+            raise InvalidMaskError(f"a polygon must be x, y pairs of numbers: {error}") from error
+        # The tracer walks along every edge: a stray coordinate would cost memory without end.
+        reach = np.array([width, height]) * 2.0
+        if not np.all(np.abs(points_P2) <= reach):  # also where it is NaN
+            raise InvalidMaskError(
+                f"a polygon reaches {points_P2.min()} to {points_P2.max()} on an image of "
+                f"{width} x {height} pixels; its coordinates belong to another image"
+            )
+        if len(points_P2) >= 3:
+            outlines.append(points_P2.ravel().tolist())
+    if not outlines:
+        return _compress(np.array([height * width]), height, width)
+    merged = coco_mask.merge(coco_mask.frPyObjects(outlines, height, width))
+    return Rle(height=height, width=width, counts=merged["counts"].decode("ascii"))
+
+
 def decode_mask(rle: Rle) -> NDArray[np.bool_]:
     """Decode an RLE, trusted or not.
 
@@ -105,6 +169,35 @@ def decode_mask(rle: Rle) -> NDArray[np.bool_]:
     runs = _run_lengths(rle)
     is_mask = np.arange(len(runs)) % 2 == 1
     return np.repeat(is_mask, runs).reshape(rle.width, rle.height).T
+
+
+def decode_region(rle: Rle, box_xyxy: tuple[int, int, int, int]) -> NDArray[np.bool_]:
+    """Decode the part of an RLE inside a box; costs what the box's columns cost.
+
+    Args:
+        rle: trusted or not.
+        box_xyxy: (x0, y0, x1, y1) in pixels of the image, x1 and y1 one past the last, not empty.
+
+    Returns:
+        bool (y1 - y0, x1 - x0), equal to ``decode_mask(rle)[y0:y1, x0:x1]``.
+
+    Raises:
+        BadInputError: a box that is empty or leaves the image.
+        InvalidMaskError: as `validate_rle`.
+    """
+    x0, y0, x1, y1 = box_xyxy
+    if not (0 <= x0 < x1 <= rle.width and 0 <= y0 < y1 <= rle.height):
+        raise BadInputError(
+            f"got the box {box_xyxy} for a mask of {rle.height} x {rle.width}; expected x0 < x1 "
+            "and y0 < y1 inside it"
+        )
+    ends = np.cumsum(_run_lengths(rle))
+    start, stop = x0 * rle.height, x1 * rle.height
+    first, last = np.searchsorted(ends, [start + 1, stop])
+    cut = np.minimum(ends[first : last + 1], stop)
+    is_mask = np.arange(first, last + 1) % 2 == 1
+    columns_wH = np.repeat(is_mask, np.diff(cut, prepend=start)).reshape(x1 - x0, rle.height)
+    return columns_wH[:, y0:y1].T
 
 
 def validate_rle(rle: Rle) -> None:
