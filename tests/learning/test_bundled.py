@@ -1,16 +1,14 @@
-"""The bundled model's recipe, from data on disk to weights that load, and its evaluation."""
+"""The bundled model's recipe, from data on disk to weights that load and know something."""
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from engine.dataset.training_samples import CocoMasks
-from engine.errors import BadInputError
+from engine.evaluation.labelled import Selection
+from engine.evaluation.points import PromptConfig, score_model
 from engine.learning.bundled import (
     HELD_OUT,
     SOURCES,
@@ -18,9 +16,7 @@ from engine.learning.bundled import (
     training_sources,
     validation_sources,
 )
-from engine.learning.evaluation import EvaluationConfig, calibration_error, evaluate_prompts
 from model import build_sam, load_sam
-from model.evaluate import ClickResult
 from tests.dataset.coco_builders import write_coco
 
 
@@ -49,32 +45,10 @@ def test_a_step_gives_weights_that_load_and_is_not_repeated(data: Path, tmp_path
     assert load_sam(train_bundled(data, tmp_path, share=1e-6)).model_id() == first.model_id()
 
 
-def test_the_evaluation_prints_a_row_per_set_and_prompt(data: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "engine.learning.evaluation", "--data", data, "--max-images", "2"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("1 click") == 2
-    assert done.stdout.count("box") == 2
-
-
-def test_a_set_without_agreed_masks_is_refused_by_name(data: Path) -> None:
-    source = CocoMasks.load(data / SOURCES[1] / "annotations.json").hold_out(2)[1]
-    with pytest.raises(BadInputError, match=SOURCES[1]):
-        evaluate_prompts(build_sam("bundled"), source, EvaluationConfig(min_votes=9))
-
-
 def test_the_bundled_model_beats_chance_on_discs(data: Path) -> None:
     source = CocoMasks.load(data / SOURCES[1] / "annotations.json").hold_out(8)[1]
-    results = evaluate_prompts(build_sam("bundled"), source, EvaluationConfig(masks_per_image=3))
-    assert results["1 click"].oracle_iou_N.mean() > 0.5
-    assert results["box"].trusted_iou_N.mean() > 0.7
-
-
-def test_calibration_error_is_zero_for_an_honest_model_and_not_for_a_boaster() -> None:
-    iou = np.linspace(0, 1, 100)
-    assert calibration_error(ClickResult(iou, iou, iou)) == pytest.approx(0, abs=1e-12)
-    assert calibration_error(ClickResult(iou * 0, iou, iou * 0 + 0.4)) == pytest.approx(0.4)
+    config = PromptConfig(max_clicks=1, selection=Selection(masks_per_image=3))
+    scores = score_model(build_sam("bundled"), source, config)
+    assert scores.after(1).oracle_iou_N.mean() > 0.5
+    assert scores.box is not None
+    assert scores.box.trusted_iou_N.mean() > 0.7
