@@ -106,7 +106,21 @@ def load_sam(
 
 
 def save_sam(sam: Sam, path: Path) -> None:
-    """Write weights and configuration as .safetensors; the file appears whole or not at all."""
+    """Write weights and configuration as .safetensors; the file appears whole or not at all.
+
+    Raises:
+        CheckpointError: weights that are not finite numbers.
+    """
+    broken = [
+        name
+        for name, tensor in sam.state_dict().items()
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all())
+    ]
+    if broken:
+        raise CheckpointError(
+            f"{path} is not written: {len(broken)} weights are not finite, first {broken[0]}; "
+            "did training diverge, or do float32 values not fit float16?"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
     tensors = {k: v.detach().cpu().contiguous() for k, v in sam.state_dict().items()}

@@ -9,6 +9,7 @@ Pyramid: arXiv 1612.03144.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -99,6 +100,26 @@ class CompactEncoder(nn.Module):
             merged = self.smooth[level](levels[level] + above)
             outputs.append(merged)
         return ImageFeatures(outputs[0], self.heads(outputs[1], outputs[2]))
+
+
+@torch.no_grad()
+def fit_norms_to_half(module: nn.Module) -> None:
+    """Scale convolutions before batch norms so that the statistics fit float16; same outputs.
+
+    A norm undoes any scale of what comes before it. Variances of trained networks exceed float16's
+    65,504, and an infinite one silences its channel. Powers of two lose no bits.
+    """
+    layers = list(module.modules())
+    for convolution, norm in pairwise(layers):
+        if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            mean, variance = norm.running_mean, norm.running_var
+            if mean is None or variance is None or convolution.bias is not None:
+                continue
+            exponent = (variance.clamp(min=1.0).log2() / 2).floor()
+            scale = torch.exp2(-exponent)
+            convolution.weight *= scale[:, None, None, None]
+            mean *= scale
+            variance *= scale.square()
 
 
 class PromptHeads(nn.Module):

@@ -161,7 +161,10 @@ def _reach(
     foreground, background = (seeds_at(probes_NP2 / GUIDANCE_STRIDE, w, size) for w in sides)
     background = background.masked_fill(outside_Nhw, 0.0)
     inside_NKhw = terrain.distances(foreground, features.owner_N)
-    beyond_NKhw = terrain.distances(background, features.owner_N)
+    if bool((background == 0).any()):
+        beyond_NKhw = terrain.distances(background, features.owner_N)
+    else:  # single clicks, as in the automatic stage: nothing to spread from
+        beyond_NKhw = background.unsqueeze(1).expand_as(inside_NKhw)
     reach = torch.cat([inside_NKhw, inside_NKhw / _WIDER, beyond_NKhw], dim=1).neg().exp()
     return list(reach.unbind(1))
 

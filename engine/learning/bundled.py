@@ -18,6 +18,7 @@ import torch.distributed as dist
 
 from engine.dataset.training_samples import CocoMasks, SampleConfig, prefetch, training_batches
 from model import SIZES, Sam, TrainBatch, save_sam, train
+from model.compact_encoder import fit_norms_to_half
 from model.train_config import BUNDLED_TRAINING
 
 logger = logging.getLogger(__name__)
@@ -91,6 +92,7 @@ def train_bundled(data: Path, out: Path, share: float = 1.0, device: str = "cpu"
     config = replace(RECIPE, steps=max(1, round(RECIPE.steps * share)))
     average = train(sam, batches, config, out / "training.pt")
     if rank == 0:
+        fit_norms_to_half(average)
         save_sam(average.half(), out / "bundled.safetensors")  # half the size, the same masks
     return out / "bundled.safetensors"
 

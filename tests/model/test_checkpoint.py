@@ -381,3 +381,17 @@ def test_half_precision_runs_on_the_cpu_close_to_float32(
     assert relative_error(got.low_res_logits_NMhw, wanted.low_res_logits_NMhw) < tolerance
     assert relative_error(got.iou_NM, wanted.iou_NM) < tolerance
     assert not torch.equal(got.iou_NM, wanted.iou_NM)
+
+
+def test_weights_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
+    sam = small_sam(SMALL_COMPACT)
+    with torch.no_grad():
+        sam.image_encoder.smooth[2][1].running_var[3] = float("inf")  # type: ignore[index, union-attr]
+    with pytest.raises(CheckpointError, match=r"smooth\.2\.1\.running_var"):
+        save_sam(sam, tmp_path / "m.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_bundled_weights_are_finite() -> None:
+    tensors = build_sam("bundled", device="cpu").state_dict().values()
+    assert all(torch.isfinite(t).all() for t in tensors if t.is_floating_point())

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from model import SIZES
-from model.compact_encoder import CompactConfig, CompactEncoder
+from model.compact_encoder import CompactConfig, CompactEncoder, fit_norms_to_half
 from tests.model.small_models import SMALL_COMPACT, draw_weights
 
 
@@ -67,3 +68,26 @@ def test_the_bundled_encoder_has_fewer_than_five_million_weights() -> None:
     with torch.device("meta"):
         encoder = CompactEncoder(config, SIZES["bundled"].dim)
     assert 1e6 < sum(p.numel() for p in encoder.parameters()) < 5e6
+
+
+def test_norms_fitted_to_half_give_the_same_features_and_stay_finite(
+    encoder: CompactEncoder,
+) -> None:
+    pixels = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(4))
+    convolution, norm = encoder.get_submodule("smooth.2.0"), encoder.get_submodule("smooth.2.1")
+    assert isinstance(convolution, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_var is not None
+    assert norm.running_mean is not None
+    wide = 1e6 + 1e6 * torch.rand(32, generator=torch.Generator().manual_seed(5))
+    convolution.weight.mul_(1000.0)
+    norm.running_var.copy_(wide)
+    norm.running_mean.mul_(1000.0)
+    before = encoder(pixels)
+    fit_norms_to_half(encoder)
+    after = encoder(pixels)
+    torch.testing.assert_close(after.coarse_BCHW, before.coarse_BCHW, rtol=1e-4, atol=1e-4)
+    for ours, theirs in zip(after.fine_BCHW, before.fine_BCHW, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+    halved = encoder.half().state_dict()
+    assert all(torch.isfinite(t).all() for t in halved.values() if t.is_floating_point())

@@ -109,47 +109,6 @@ TWO, ALL = torch.zeros(2, 4), torch.ones(2, 4)
 TWO[0, :2] = 1
 
 
-@pytest.mark.parametrize(
-    ("kind", "of_two", "of_all", "of_both"),
-    [
-        ("dice", 1 - 3 / 7, 1 - 9 / 13, 1 - 11 / 19),
-        ("soft_iou", 1 - 2 / 6, 1 - 5 / 9, 1 - 6 / 14),
-        ("neg_log_soft_iou", math.log(3), math.log(9 / 5), math.log(7 / 3)),
-    ],
-)
-def test_region_losses_are_those_worked_out_by_hand(
-    kind: RegionLoss, of_two: float, of_all: float, of_both: float
-) -> None:
-    areas = soft_areas(torch.stack([UNSURE, UNSURE]), torch.stack([TWO, ALL]))
-    assert areas.overlap.tolist() == [1, 4]
-    assert areas.total.tolist() == [6, 12]
-    assert region_loss(areas, kind).tolist() == pytest.approx([of_two, of_all])
-    together = SoftAreas(areas.overlap.sum(), areas.total.sum())
-    assert float(region_loss(together, kind)) == pytest.approx(of_both)
-
-
-@given(st.floats(0, 1e6), st.floats(0, 1e6), st.floats(0, 1))
-def test_region_losses_agree_on_what_is_perfect_and_are_ordered(
-    mask: float, target: float, share: float
-) -> None:
-    areas = SoftAreas(
-        torch.tensor(min(mask, target) * share).double(), torch.tensor(mask + target).double()
-    )
-    dice, soft_iou, neg_log = (
-        float(region_loss(areas, kind)) for kind in ("dice", "soft_iou", "neg_log_soft_iou")
-    )
-    assert -1e-9 <= dice <= soft_iou + 1e-9 <= neg_log + 2e-9
-    perfect = SoftAreas(torch.tensor(mask).double(), torch.tensor(2 * mask).double())
-    for kind in ("dice", "soft_iou", "neg_log_soft_iou"):
-        assert float(region_loss(perfect, kind)) == pytest.approx(0, abs=1e-9)
-
-
-def test_the_iou_heads_losses_are_squared_or_absolute_errors() -> None:
-    predicted, measured = torch.tensor([[0.5, 1.2]]), torch.tensor([[0.9, 1.0]])
-    assert float(iou_loss(predicted, measured, "mse")) == pytest.approx((0.16 + 0.04) / 2)
-    assert float(iou_loss(predicted, measured, "l1")) == pytest.approx((0.4 + 0.2) / 2)
-
-
 # Eight unsure pixels: half of each counts, so the soft mask has an area of 4.
 UNSURE = torch.zeros(2, 4)
 TWO, ALL = torch.zeros(2, 4), torch.ones(2, 4)

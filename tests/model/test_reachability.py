@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor
 
 from model.reachability import FAR, ROUNDS, Terrain, seeds_at
@@ -16,11 +17,12 @@ OPEN, WALL = -20.0, 20.0
 
 def distances(logits_hw: Tensor, x: int, y: int) -> Tensor:
     terrain = Terrain.from_logits(logits_hw[None, None])
-    seeds = seeds_at(torch.tensor([[[x, y]]]).float(), torch.ones(1, 1), tuple(logits_hw.shape))
+    height, width = logits_hw.shape
+    seeds = seeds_at(torch.tensor([[[x, y]]]).float(), torch.ones(1, 1), (height, width))
     return terrain.distances(seeds, None)[0, 0]
 
 
-def cheapest_paths(logits_hw: Tensor, x: int, y: int) -> np.ndarray:
+def cheapest_paths(logits_hw: Tensor, x: int, y: int) -> NDArray[np.float64]:
     """Dijkstra: a step between neighbours costs half of either pixel."""
     cost = torch.nn.functional.softplus(logits_hw.double()).numpy() + 0.02
     best = np.full(cost.shape, np.inf)
@@ -36,7 +38,8 @@ def cheapest_paths(logits_hw: Tensor, x: int, y: int) -> np.ndarray:
                 if total < best[nr, nc]:
                     best[nr, nc] = total
                     heapq.heappush(queue, (total, nr, nc))
-    return np.minimum(best, FAR)
+    capped: NDArray[np.float64] = np.minimum(best, FAR)
+    return capped
 
 
 def test_open_ground_costs_its_length_in_steps() -> None:
@@ -99,6 +102,6 @@ def test_a_seed_may_lie_outside_and_one_without_weight_is_none() -> None:
 def test_costs_learn_from_what_was_reached() -> None:
     logits = torch.zeros(1, 1, 6, 6, requires_grad=True)
     seeds = seeds_at(torch.tensor([[[0.0, 0.0]]]), torch.ones(1, 1), (6, 6))
-    Terrain.from_logits(logits).distances(seeds, None)[0, 0, 5, 5].backward()
+    Terrain.from_logits(logits).distances(seeds, None)[0, 0, 5, 5].backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None
     assert float(logits.grad.sum()) == pytest.approx(0.5 * 10, rel=1e-4)
