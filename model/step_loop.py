@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
-import pickle
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -22,7 +20,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from model.checkpoint import CheckpointError
 from model.preprocess import PIXEL_MEAN, PIXEL_STD
 from model.processes import (
     Rows,
@@ -32,6 +29,7 @@ from model.processes import (
     rank,
     require_same,
 )
+from model.state_file import log_changes, not_of_this_run, read_state, write_state
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +42,6 @@ same numbers in every process."""
 _STEP_SEEDS_APART = 104_729
 # These say nothing about the numbers that come out.
 _FREE_TO_CHANGE = {"log_every", "save_every"}
-_UNUSABLE = (pickle.UnpicklingError, EOFError, LookupError, RuntimeError, TypeError, ValueError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,20 +201,13 @@ def _groups(learner: nn.Module, config: StepConfig) -> list[dict[str, Any]]:
 def _save(
     path: Path, learner: nn.Module, optimizer: torch.optim.Optimizer, step: int, config: StepConfig
 ) -> None:
-    """Write a checkpoint; an interrupted write leaves the one before it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
     state = {
         "model": learner.state_dict(),
         "optimizer": optimizer.state_dict(),
         "step": step,
         "config": asdict(config),
     }
-    with partial.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())  # before the name points to it, so that a power cut is safe too
-    partial.replace(path)
+    write_state(path, state)
 
 
 def _load(
@@ -229,20 +219,13 @@ def _load(
     """
     if not path.exists():
         return 0
-    device = next(learner.parameters()).device
+    state = read_state(path, next(learner.parameters()).device)
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
         before, step = dict(state["config"]), int(state["step"])
         learner.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-    except _UNUSABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path} is no checkpoint of this run ({reason}); remove it to start anew, or name "
-            "another file"
-        ) from error
-    for name, now in asdict(config).items():
-        if name not in _FREE_TO_CHANGE and before.get(name) != now:
-            logger.warning("%s was %s until step %d, is %s now", name, before.get(name), step, now)
+    except (LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise not_of_this_run(path, error) from error
+    log_changes(before, asdict(config), _FREE_TO_CHANGE, step)
     logger.info("continuing from step %d of %s", step, path)
     return step

@@ -14,9 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 
 from engine.dataset.training_samples import CocoMasks, SampleConfig, prefetch, training_batches
+from engine.learning.process_group import process_group
 from model import SIZES, Sam, TrainBatch, save_sam, train
 from model.compact_encoder import fit_norms_to_half
 from model.train_config import BUNDLED_TRAINING
@@ -74,26 +74,31 @@ def train_bundled(data: Path, out: Path, share: float = 1.0, device: str = "cpu"
         data: folder with the data sets.
         out: folder for the weights and the checkpoint.
         share: of the recipe's steps; less for a quick try, more where there is more data.
-        device: ``cpu`` or ``cuda``.
+        device: ``cpu`` or ``cuda``; of several processes each takes a GPU of its own.
     """
-    grouped = dist.is_initialized()
-    rank, processes = (dist.get_rank(), dist.get_world_size()) if grouped else (0, 1)
-    sources = training_sources(data)
-    torch.manual_seed(RECIPE.seed)
-    sam = Sam(SIZES["bundled"]).to(device)
+    with process_group(device) as group:
+        sources = training_sources(data)
+        torch.manual_seed(RECIPE.seed)
+        sam = Sam(SIZES["bundled"]).to(group.device)
 
-    def batches(start: int) -> Iterator[TrainBatch]:
-        return prefetch(
-            training_batches(
-                sources, SAMPLES, RECIPE.seed, start, part=rank, parts=processes, shares=SHARES
+        def batches(start: int) -> Iterator[TrainBatch]:
+            return prefetch(
+                training_batches(
+                    sources,
+                    SAMPLES,
+                    RECIPE.seed,
+                    start,
+                    part=group.rank,
+                    parts=group.processes,
+                    shares=SHARES,
+                )
             )
-        )
 
-    config = replace(RECIPE, steps=max(1, round(RECIPE.steps * share)))
-    average = train(sam, batches, config, out / "training.pt")
-    if rank == 0:
-        fit_norms_to_half(average)
-        save_sam(average.half(), out / "bundled.safetensors")  # half the size, the same masks
+        config = replace(RECIPE, steps=max(1, round(RECIPE.steps * share)))
+        average = train(sam, batches, config, out / "training.pt")
+        if group.rank == 0:
+            fit_norms_to_half(average)
+            save_sam(average.half(), out / "bundled.safetensors")  # half the size, the same masks
     return out / "bundled.safetensors"
 
 
@@ -106,8 +111,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="share of the recipe's steps")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    if torch.distributed.is_torchelastic_launched():
-        dist.init_process_group("gloo")
+    if arguments.device == "cpu":  # several processes share the cores, one thread each
         torch.set_num_threads(1)
     weights = train_bundled(arguments.data, arguments.out, arguments.share, arguments.device)
     logger.info("wrote %s", weights)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -162,23 +162,17 @@ def promote(
         if reigning.name == candidate.name:
             raise BadInputError(f"{candidate.name} is the champion already")
         ours, theirs = measured_of(candidate), measured_of(reigning)
-        comparison = compare(ours, theirs, config)
-        lies = [
-            *_untrue_metrics(candidate, ours, config),
-            *_untrue_metrics(reigning, theirs, config),
-        ]
-        outcome = _outcome(lies, comparison.reasons, force=force)
-        winner = reigning if outcome == "refused" else candidate
+        verdict = _judge(candidate, ours, reigning, theirs, config, force=force)
         decision = PromotionDecision(
             number=log.next_number,
-            outcome=outcome,
+            outcome=verdict.outcome,
             candidate=candidate.name,
             candidate_sha256=candidate.sha256,
             previous_champion=reigning.name,
-            champion=winner.name,
-            champion_sha256=winner.sha256,
-            reasons=(*lies, *comparison.reasons),
-            rows=comparison.rows,
+            champion=verdict.winner.name,
+            champion_sha256=verdict.winner.sha256,
+            reasons=verdict.reasons,
+            rows=verdict.rows,
             candidate_scores=keep_scores(store, ours),
             champion_scores=keep_scores(store, theirs),
             margin=config.margin,
@@ -239,12 +233,31 @@ def roll_back(
             return decision
 
 
-def _outcome(
-    lies: Sequence[str], reasons: Sequence[str], *, force: bool
-) -> Literal["promoted", "forced", "refused"]:
+class _Verdict(NamedTuple):
+    outcome: Literal["promoted", "forced", "refused"]
+    winner: ModelVersion
+    reasons: tuple[str, ...]
+    rows: tuple[ComparedRow, ...]
+
+
+def _judge(
+    candidate: ModelVersion,
+    ours: tuple[Measured, ...],
+    reigning: ModelVersion,
+    theirs: tuple[Measured, ...],
+    config: GateConfig,
+    *,
+    force: bool,
+) -> _Verdict:
+    comparison = compare(ours, theirs, config)
+    lies = (
+        *_untrue_metrics(candidate, ours, config),
+        *_untrue_metrics(reigning, theirs, config),
+    )
+    reasons = (*lies, *comparison.reasons)
     if lies or (reasons and not force):
-        return "refused"
-    return "forced" if reasons else "promoted"
+        return _Verdict("refused", reigning, reasons, comparison.rows)
+    return _Verdict("forced" if reasons else "promoted", candidate, reasons, comparison.rows)
 
 
 def _recorded(store: ObjectStore, decision: PromotionDecision, announce: Announce | None) -> bool:

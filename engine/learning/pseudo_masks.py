@@ -28,10 +28,10 @@ from skimage.segmentation import felzenszwalb
 from engine.dataset.ingest import expand_inputs
 from engine.dataset.labelled_sets import LabelledMask
 from engine.errors import BadInputError, ImageError
+from engine.files import write_atomically
 from engine.images import decode_image, read_image_bytes, resize_to_fit
 from engine.learning.region_hierarchy import MergeWeights, RegionHierarchy, merge_regions
 from engine.masks import decode_mask, encode_mask, mask_area, mask_box_xyxy, mask_iou
-from engine.quality.overlays import write_atomically
 from engine.records import Rle
 
 __all__ = ["PseudoMaskConfig", "superpixel_hierarchy", "write_pseudo_labels"]

@@ -25,7 +25,7 @@ from engine.learning.training_folder import CHECKPOINT, WEIGHTS, Identity, claim
 from engine.learning.training_session import Course, Session, TrainingListener
 from engine.learning.training_start import Tune, start_from, tune, tuned
 from engine.objects import ObjectStore
-from model import Sam, save_sam, train
+from model import Sam, SamConfig, TrainConfig, save_sam, train
 
 __all__ = ["TrainingJob", "TrainingResult", "train_model", "training_name"]
 
@@ -117,13 +117,7 @@ def train_model(
         device=device,
         store=store,
     )
-    config = start.sam.config
-    recipe = replace(
-        recipe,
-        train=recipe.train_for(config),
-        samples=recipe.samples_for(config),
-        model=config.name,
-    )
+    recipe = _fitted(recipe, start.sam.config)
     hold_out = 0 if job.eval_every == 0 and job.hold_out is None else job.hold_out
     identity = _identity(job, recipe, start.sam.model_id(), hold_out, processes)
     with ExitStack() as stack:
@@ -141,17 +135,7 @@ def train_model(
             listener=listener,
         )
         stack.callback(session.close)
-        try:
-            average = train(
-                start.sam,
-                session.batches,
-                recipe.train,
-                output / CHECKPOINT,
-                session.on_log,
-                session.on_step,
-            )
-        except ValueError as error:
-            raise BadInputError(f"{output}: {error}") from error
+        average = _train(start.sam, session, recipe.train, output)
         sam = tuned(average, job.tune).eval()
         course = session.conclude(sam)
         if rank == 0:
@@ -165,6 +149,23 @@ def train_model(
         recipe=recipe,
         course=course,
     )
+
+
+def _fitted(recipe: Recipe, config: SamConfig) -> Recipe:
+    return replace(
+        recipe,
+        train=recipe.train_for(config),
+        samples=recipe.samples_for(config),
+        model=config.name,
+    )
+
+
+def _train(sam: Sam, session: Session, config: TrainConfig, output: Path) -> Sam:
+    checkpoint = output / CHECKPOINT
+    try:
+        return train(sam, session.batches, config, checkpoint, session.on_log, session.on_step)
+    except ValueError as error:
+        raise BadInputError(f"{output}: {error}") from error
 
 
 def training_name(job: TrainingJob) -> str:

@@ -9,10 +9,8 @@ Larger masks are drawn first, so that small ones stay visible. One decoded mask 
 from __future__ import annotations
 
 import logging
-import uuid
 import zlib
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -22,6 +20,7 @@ from numpy.typing import NDArray
 from engine.dataset.catalog import Workspace
 from engine.dataset.runs import RunManifest
 from engine.errors import BadInputError
+from engine.files import write_atomically
 from engine.images import encode_jpeg, encode_png, resize_to_fit
 from engine.masks import decode_mask
 from engine.quality.pictures import Picture, iter_pictures, sample_image_ids
@@ -32,7 +31,6 @@ __all__ = [
     "draw_overlay",
     "file_name",
     "mask_colours",
-    "write_atomically",
     "write_contact_sheet",
     "write_overlays",
 ]
@@ -226,26 +224,6 @@ def file_name(uri: str) -> str:
     """Return the last part of a path or URL, without a query; ``"image"`` where it has none."""
     path = urlsplit(uri).path if "://" in uri else uri
     return path.rstrip("/").rpartition("/")[2] or "image"
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a file that appears whole or not at all, creating its folders, replacing an old one.
-
-    Raises:
-        BadInputError: a path that cannot be written.
-    """
-    temporary = path.with_name(f".writing-{uuid.uuid4().hex}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as error:
-        raise BadInputError(
-            f"{path} cannot be written: {error}; name a file in a folder that you may write to"
-        ) from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
 
 
 def _draw(

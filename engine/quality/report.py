@@ -24,9 +24,9 @@ import numpy as np
 from engine.dataset.catalog import Workspace
 from engine.dataset.runs import load_run
 from engine.errors import BadInputError, WorkspaceError
+from engine.files import write_atomically
 from engine.quality.charts import bar_chart, heat_map, number
 from engine.quality.gallery import MAX_SIDE_PX, Figure, palette_css, picture_figure
-from engine.quality.overlays import write_atomically
 from engine.quality.pictures import iter_pictures, sample_image_ids
 from engine.quality.statistics import (
     CENTRE_CELLS,

@@ -30,30 +30,28 @@ class _ImagesPerSecond(ProgressColumn):
         return Text(f"{speed:.2f} images/s" if speed else "", style="progress.data.speed")
 
 
-class ProgressBar:
-    """Shows a flow's stages on standard error; a `flows.progress.Listener`."""
+class StandardErrorBar:
+    """A bar on standard error where that is a terminal; else a line now and then."""
 
-    def __init__(self) -> None:
+    def __init__(self, title: str, *figures: ProgressColumn) -> None:
+        """Take the text before the bar and the columns behind the count."""
         self._console = Console(stderr=True)
         self._live = self._console.is_terminal
         self._bar = Progress(
-            TextColumn("{task.description:>15}"),
+            TextColumn(title),
             BarColumn(),
             MofNCompleteColumn(),
-            _ImagesPerSecond(),
-            TextColumn("{task.fields[masks]}"),
+            *figures,
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self._console,
         )
         self._task: TaskID | None = None
-        self._title, self._total, self._done, self._masks = "", 0, 0, 0
         self._said = time.monotonic()
 
     def __enter__(self) -> Self:
         if self._live:
             self._bar.start()
-            self.stage("starting", None)
         return self
 
     def __exit__(
@@ -64,6 +62,29 @@ class ProgressBar:
     ) -> None:
         if self._live:
             self._bar.stop()
+
+    def _line_is_due(self) -> bool:
+        """Return whether a log has waited long enough for the next line, and begin to wait anew."""
+        due = time.monotonic() - self._said > _LOG_EVERY_SECONDS
+        if due:
+            self._said = time.monotonic()
+        return due
+
+
+class ProgressBar(StandardErrorBar):
+    """Shows a flow's stages on standard error; a `flows.progress.Listener`."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "{task.description:>15}", _ImagesPerSecond(), TextColumn("{task.fields[masks]}")
+        )
+        self._title, self._total, self._done, self._masks = "", 0, 0, 0
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        if self._live:
+            self.stage("starting", None)
+        return self
 
     def stage(self, title: str, total: int | None) -> None:
         """Begin a stage."""
@@ -83,6 +104,5 @@ class ProgressBar:
         if self._live and self._task is not None:
             text = f"{self._masks} masks" if self._masks else ""
             self._bar.update(self._task, advance=1, masks=text)
-        elif time.monotonic() - self._said > _LOG_EVERY_SECONDS:
-            self._said = time.monotonic()
+        elif self._line_is_due():
             print(f"{self._title}: {self._done} of {self._total}", file=sys.stderr, flush=True)

@@ -3,60 +3,23 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Mapping
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import TextColumn
+
+from flows.commands.progress_bar import StandardErrorBar
 
 if TYPE_CHECKING:
     from engine.learning.training_log import LogEntry
 
-_LINE_EVERY_SECONDS = 30.0
 
-
-class TrainingBar:
+class TrainingBar(StandardErrorBar):
     """Shows a training on standard error; an `engine.learning` `TrainingListener`."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        self._live = self._console.is_terminal
-        self._bar = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-        )
-        self._task: TaskID | None = None
+        super().__init__("training", TextColumn("{task.fields[figures]}"))
         self._steps = 0
-        self._said = time.monotonic()
-
-    def __enter__(self) -> Self:
-        if self._live:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._live:
-            self._bar.stop()
 
     def begin(self, step: int, steps: int) -> None:
         """Show where training starts."""
@@ -82,8 +45,7 @@ class TrainingBar:
                 self._console.print(f"step {entry.step:6}  {text}", highlight=False)
             else:
                 self._bar.update(self._task, figures=text)
-        elif entry.kind == "evaluation" or time.monotonic() - self._said > _LINE_EVERY_SECONDS:
-            self._said = time.monotonic()
+        elif self._line_is_due() or entry.kind == "evaluation":
             line = f"step {entry.step} of {self._steps}: {text}"
             print(line, file=sys.stderr, flush=True)
 

@@ -95,7 +95,7 @@ def test_a_checkpoint_of_another_model_is_refused(
     path = saved[0]
     other = small_sam(SMALL_COMPACT)
     plain = replace(CONFIG, layer_decay=1.0)
-    with pytest.raises(ValueError, match="is the checkpoint of another training"):
+    with pytest.raises(ValueError, match="is no checkpoint of this run"):
         load_training_state(path, other, other, optimizer_of(other, plain), plain)
 
 
@@ -104,5 +104,5 @@ def test_a_checkpoint_with_other_weights_to_train_is_refused(
 ) -> None:
     path, sam, average, _ = saved
     sam.image_encoder.requires_grad_(False)
-    with pytest.raises(ValueError, match="is the checkpoint of another training"):
+    with pytest.raises(ValueError, match="is no checkpoint of this run"):
         load_training_state(path, sam, average, optimizer_of(sam), CONFIG)
