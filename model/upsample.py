@@ -2,7 +2,8 @@
 
 Both do what SAM does: bilinear to the padded input, cut the padding, bilinear to the original size.
 Most masks are small, so `upsample_window` computes a part only, with the same arithmetic in the
-same order as `torch.nn.functional.interpolate`.
+same order as `torch.nn.functional.interpolate`. `upsample_logits` takes both steps at once: an
+output row depends on three low-resolution rows at most, and columns likewise.
 """
 
 from __future__ import annotations
@@ -12,13 +13,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import torch.nn.functional as F
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from model.types import Frame
 
 LOW_RES_STRIDE = 4
+_BLOCK_PIXELS = 2**17  # half a megabyte of float32 stays in the cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +41,25 @@ def upsample_logits(low_res_NMhw: Tensor, frame: Frame) -> Tensor:
         frame: how the image was laid into the input.
 
     Returns:
-        (N, M, H, W) float32 at `frame.original_size`.
+        (N, M, H, W) float32 at `frame.original_size`; the two interpolations within rounding.
     """
-    height, width = frame.input_size
-    padded = F.interpolate(
-        low_res_NMhw.float(), frame.padded_size, mode="bilinear", align_corners=False
-    )
-    return F.interpolate(
-        padded[..., :height, :width], frame.original_size, mode="bilinear", align_corners=False
-    )
+    device = low_res_NMhw.device
+    first_H, weights_3H = _reach_of(frame, 0, device)
+    columns_wW = _column_weights(frame, device)
+    wide_NMhW = low_res_NMhw.float() @ columns_wW
+    last = wide_NMhW.shape[-2] - 1
+    whole = wide_NMhW.new_empty(*wide_NMhW.shape[:2], *frame.original_size)
+    rows_at_once = max(1, _BLOCK_PIXELS // max(1, whole[..., :1, :].numel()))
+    for start in range(0, len(first_H), rows_at_once):
+        block = slice(start, start + rows_at_once)
+        out = whole[..., block, :]
+        for tap, weights_H1 in enumerate(weights_3H[:, block].unsqueeze(-1)):
+            rows = wide_NMhW.index_select(-2, (first_H[block] + tap).clamp(max=last))
+            if tap == 0:
+                torch.mul(rows, weights_H1, out=out)
+            else:
+                out.addcmul_(rows, weights_H1)
+    return whole
 
 
 def regions_above(
@@ -157,6 +169,39 @@ def _axis_taps(
     return _AxisTaps(
         slice(low_start, low_stop), (_shifted(first, low_start), _shifted(second, first_needed))
     )
+
+
+@lru_cache(maxsize=32)
+def _reach_of(frame: Frame, axis: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Compose both interpolations of an axis: out[i] = sum over t of weights[t, i] low[first[i]+t].
+
+    Returns:
+        First indices (L,) and weights (3, L) for L output pixels.
+    """
+    size = frame.original_size[axis]
+    padded = frame.padded_size[axis]
+    taps = _axis_taps(padded // LOW_RES_STRIDE, padded, frame.input_size[axis], size, 0, size)
+    lower, upper = taps.steps
+    first_L = lower.left[upper.left]
+    weights_3L = np.zeros((3, size), dtype=np.float32)
+    for middle, share in ((upper.left, upper.weight_left), (upper.right, upper.weight_right)):
+        for low, weight in ((lower.left, lower.weight_left), (lower.right, lower.weight_right)):
+            np.add.at(weights_3L, (low[middle] - first_L, np.arange(size)), share * weight[middle])
+    first = torch.from_numpy(first_L + taps.window.start).to(device)
+    return first, torch.from_numpy(weights_3L).to(device)
+
+
+@lru_cache(maxsize=32)
+def _column_weights(frame: Frame, device: torch.device) -> Tensor:
+    """Return what `_reach_of` has for columns as a matrix (w, W)."""
+    first_W, weights_3W = _reach_of(frame, 1, device)
+    width = frame.padded_size[1] // LOW_RES_STRIDE
+    columns_Ww = weights_3W.new_zeros(len(first_W), width)
+    for tap in range(3):
+        columns_Ww.scatter_add_(
+            1, (first_W + tap).clamp(max=width - 1).unsqueeze(1), weights_3W[tap].unsqueeze(1)
+        )
+    return columns_Ww.T.contiguous()
 
 
 def _linear_taps(in_size: int, out_size: int, start: int, stop: int) -> _Taps:

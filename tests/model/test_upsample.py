@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -21,14 +22,20 @@ def blobs(frame: Frame, seed: int, count: int = 1) -> NDArray[np.float32]:
     rng = np.random.default_rng(seed)
     h, w = (side // LOW_RES_STRIDE for side in frame.padded_size)
     noise = torch.from_numpy(rng.normal(0, 1, (count, 1, h // 8 + 2, w // 8 + 2)))
-    smooth = torch.nn.functional.interpolate(noise, (h, w), mode="bicubic")[:, 0].numpy()
+    smooth = F.interpolate(noise, (h, w), mode="bicubic")[:, 0].numpy()
     fine = rng.normal(0, 0.3, (count, h, w))
     drawn: NDArray[np.float32] = (12 * np.tanh(2 * smooth) + fine).astype(np.float32)
     return drawn
 
 
 def whole(low_res_hw: NDArray[np.float32], frame: Frame) -> NDArray[np.float32]:
-    return upsample_logits(torch.from_numpy(low_res_hw)[None, None], frame)[0, 0].numpy()
+    """Upsample as the public code does: two interpolations of everything."""
+    logits = torch.from_numpy(low_res_hw)[None, None]
+    padded = F.interpolate(logits, frame.padded_size, mode="bilinear", align_corners=False)
+    height, width = frame.input_size
+    cut = padded[..., :height, :width]
+    sized = F.interpolate(cut, frame.original_size, mode="bilinear", align_corners=False)
+    return sized[0, 0].numpy()
 
 
 def random_region(frame: Frame, rng: np.random.Generator) -> Region:
@@ -55,6 +62,19 @@ def test_a_window_holds_what_the_whole_image_has_there(
         np.testing.assert_allclose(got, wanted, rtol=0, atol=1e-5)
         for threshold in (-1, 0, 1):
             np.testing.assert_array_equal(got > threshold, wanted > threshold)
+
+
+@pytest.mark.parametrize(("size", "padding"), OF_SIZE_AND_PADDING)
+def test_both_interpolations_at_once_give_what_one_after_the_other_gives(
+    size: tuple[int, int], padding: tuple[int, int]
+) -> None:
+    frame = input_frame(size, *padding)
+    low_res = blobs(frame, seed=4, count=2)
+    got = upsample_logits(torch.from_numpy(low_res)[None], frame)
+    assert got.shape == (1, 2, *size)
+    assert got.dtype == torch.float32
+    for drawn, logits in zip(got[0].numpy(), low_res, strict=True):
+        np.testing.assert_allclose(drawn, whole(logits, frame), rtol=0, atol=1e-5)
 
 
 def test_a_window_is_a_copy_that_outlives_the_logits() -> None:
