@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from engine.dataset.sample_cutting import Sample, SampleConfig, finish_sample, vary_colour
-from engine.learning.synthetic_scenes import draw_scene
+from engine.dataset.scenes.drawing import draw_scene
 
 _RECOLOURED = 0.5
 

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
+from engine.dataset.scenes.drawing import SyntheticScene, draw_scene
 from engine.errors import BadInputError
 from engine.images import decode_image, encode_jpeg
-from engine.learning.synthetic_scenes import SyntheticScene, draw_scene
 
 __all__ = ["LOOKS", "Look", "apply_look", "microscopy_scenes"]
 

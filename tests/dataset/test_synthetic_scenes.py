@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.dataset.scenes.canvas import MIN_MASK_PX, Canvas
+from engine.dataset.scenes.drawing import FAMILIES, SyntheticScene, draw_scene
+from engine.dataset.scenes.shapes import OUTLINES, place_shape, tessellate
+from engine.dataset.scenes.textures import random_texture, smooth_noise
 from engine.errors import BadInputError
-from engine.learning.scenes.canvas import MIN_MASK_PX, Canvas
-from engine.learning.scenes.shapes import OUTLINES, place_shape, tessellate
-from engine.learning.scenes.textures import random_texture, smooth_noise
-from engine.learning.synthetic_scenes import FAMILIES, SyntheticScene, draw_scene
 
 
 def check_scene(scene: SyntheticScene, height: int, width: int) -> None:

@@ -21,10 +21,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.dataset.scenes.canvas import Canvas
+from engine.dataset.scenes.microscopy import draw_microscopy
+from engine.dataset.scenes.objects import draw_mosaic, draw_objects
 from engine.errors import BadInputError
-from engine.learning.scenes.canvas import Canvas
-from engine.learning.scenes.microscopy import draw_microscopy
-from engine.learning.scenes.objects import draw_mosaic, draw_objects
 
 __all__ = ["FAMILIES", "MAX_SIDE_PX", "MIN_SIDE_PX", "SyntheticScene", "draw_scene"]
 

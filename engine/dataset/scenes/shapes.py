@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.learning.scenes.textures import log_uniform, smooth_noise
+from engine.dataset.scenes.textures import log_uniform, smooth_noise
 
 _ANGLES = 360
 _DIRECTIONS = 2 * np.pi * np.arange(_ANGLES) / _ANGLES

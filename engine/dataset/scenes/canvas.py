@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from engine.learning.scenes.textures import smooth_noise
+from engine.dataset.scenes.textures import smooth_noise
 
 __all__ = ["MIN_MASK_PX", "NOBODY", "Canvas", "Window"]
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.learning.scenes.canvas import NOBODY, Canvas
-from engine.learning.scenes.shapes import (
+from engine.dataset.scenes.canvas import NOBODY, Canvas
+from engine.dataset.scenes.shapes import (
     PlacedShape,
     blob,
     ellipse,
@@ -23,7 +23,7 @@ from engine.learning.scenes.shapes import (
     strip,
     tessellate,
 )
-from engine.learning.scenes.textures import log_uniform, smooth_noise
+from engine.dataset.scenes.textures import log_uniform, smooth_noise
 
 __all__ = ["draw_microscopy"]
 
