@@ -10,7 +10,7 @@ attention. The updates are parametrisations of the weights themselves, so no for
 them, and merging keeps the very weights that the adapted model computed with.
 
 What is frozen also stays in inference mode, whatever `Sam.train` says: its batch norms learn no
-statistics. A frozen encoder's features depend on the pixels alone; `FeatureCache` keeps them.
+statistics.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,10 +31,8 @@ from torch.nn.utils import parametrize
 
 from model.checkpoint import CheckpointError
 from model.sam import Sam
-from model.types import ImageFeatures
 
 __all__ = [
-    "FeatureCache",
     "ParameterCount",
     "Part",
     "add_lora",
@@ -319,54 +316,3 @@ def _base_fingerprint(sam: Sam) -> str:
         digest.update(f"{name}:{weight.dtype}:{tuple(weight.shape)}".encode())
         digest.update(weight.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()[:12]
-
-
-class FeatureCache:
-    """Features of a frozen image encoder, computed once for every image.
-
-    For training on fixed inputs (whole photos, no random crops): an epoch after the first costs the
-    decoder alone. It is called like the encoder. vit_b, vit_l and vit_h make 4 MB for each image.
-
-    Args:
-        encoder: with no parameter that learns.
-        max_images: kept at most; the longest unused one goes first.
-
-    Raises:
-        ValueError: an encoder that learns.
-    """
-
-    def __init__(self, encoder: nn.Module, max_images: int) -> None:
-        if any(p.requires_grad for p in encoder.parameters()):
-            raise ValueError("only a frozen encoder's features can be kept; freeze_all_but first")
-        self.encoder = encoder
-        self.max_images = max_images
-        self.computed = 0
-        self._kept: OrderedDict[bytes, ImageFeatures] = OrderedDict()
-
-    @torch.no_grad()
-    def __call__(self, pixels_B3HW: Tensor) -> ImageFeatures:
-        """Encode normalised, padded pixels."""
-        keys = [_pixels_key(pixels) for pixels in pixels_B3HW]
-        rows = {key: row for row, key in enumerate(keys) if key not in self._kept}
-        if rows:
-            fresh = self.encoder.eval()(pixels_B3HW[list(rows.values())])
-            self.computed += len(rows)
-            for i, key in enumerate(rows):
-                one = fresh.of_image(i)
-                fine = tuple(level.clone() for level in one.fine_BCHW)
-                self._kept[key] = ImageFeatures(one.coarse_BCHW.clone(), fine)
-        chosen = [self._kept[key] for key in keys]
-        for key in keys:
-            self._kept.move_to_end(key)
-        while len(self._kept) > self.max_images:
-            self._kept.popitem(last=False)
-        fine_levels = zip(*(features.fine_BCHW for features in chosen), strict=True)
-        return ImageFeatures(
-            torch.cat([features.coarse_BCHW for features in chosen]),
-            tuple(torch.cat(level) for level in fine_levels),
-        )
-
-
-def _pixels_key(pixels_3HW: Tensor) -> bytes:
-    flat = pixels_3HW.detach().cpu().contiguous().view(-1).view(torch.uint8)
-    return hashlib.sha256(f"{tuple(pixels_3HW.shape)}".encode() + flat.numpy().tobytes()).digest()

@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn.utils import parametrize
 
 from model.compact_encoder import CompactConfig
 from model.image_encoder import VitConfig
@@ -109,8 +110,12 @@ def save_sam(sam: Sam, path: Path) -> None:
     """Write weights and configuration as .safetensors; the file appears whole or not at all.
 
     Raises:
-        CheckpointError: weights that are not finite numbers.
+        CheckpointError: weights that are not finite numbers, or are not those of a plain `Sam`.
     """
+    if any(parametrize.is_parametrized(module) for module in sam.modules()):
+        raise CheckpointError(
+            f"{path} is not written: the model has adapters; merge_lora first, or save_lora alone"
+        )
     broken = [
         name
         for name, tensor in sam.state_dict().items()

@@ -24,7 +24,6 @@ from model import (
     train,
 )
 from model.adapters import (
-    FeatureCache,
     LowRankUpdate,
     Part,
     add_lora,
@@ -35,7 +34,6 @@ from model.adapters import (
     merge_lora,
     save_lora,
 )
-from model.types import ImageEncoder
 from tests.model.small_models import (
     SMALL_COMPACT,
     SMALL_VIT,
@@ -321,34 +319,9 @@ def test_the_first_weights_of_adapters_come_from_the_seed() -> None:
     assert not torch.equal(lora_state_dict(one)[name], lora_state_dict(other)[name])
 
 
-@BOTH
-def test_features_of_a_frozen_encoder_are_computed_once(config: SamConfig) -> None:
-    sam = small_sam(config)
-    freeze_all_but(sam, "decoder")
-    sam.train()
-    cache = FeatureCache(sam.image_encoder, max_images=3)
-    encode: ImageEncoder = cache
-    pixels = torch.randn(5, 3, 128, 128, generator=torch.Generator().manual_seed(0))
-    first = encode(pixels[:2])
-    mixed = encode(pixels[[1, 2, 0, 1]])
-    assert cache.computed == 3
-    with torch.no_grad():
-        wanted = sam.image_encoder(pixels[[1, 2, 0, 1]])
-    levels = zip(
-        (mixed.coarse_BCHW, *mixed.fine_BCHW), (wanted.coarse_BCHW, *wanted.fine_BCHW), strict=True
-    )
-    for got, expected in levels:
-        assert relative_error(got, expected) < 1e-5
-    assert torch.equal(mixed.coarse_BCHW[2], first.coarse_BCHW[0])
-    encode(pixels[[1, 0]])
-    assert cache.computed == 3
-    encode(pixels[3:4])  # the third image was not asked for the longest, and goes
-    encode(pixels[[0, 1]])
-    assert cache.computed == 4
-    encode(pixels[2:3])
-    assert cache.computed == 5
-
-
-def test_features_of_an_encoder_that_learns_are_not_kept() -> None:
-    with pytest.raises(ValueError, match="freeze_all_but first"):
-        FeatureCache(small_sam(SMALL_VIT).image_encoder, 10)
+def test_a_model_with_adapters_is_not_written_as_if_it_were_a_plain_one(tmp_path: Path) -> None:
+    sam = add_lora(small_sam(SMALL_VIT), 2)
+    with pytest.raises(CheckpointError, match="merge_lora first"):
+        save_sam(sam, tmp_path / "adapted.safetensors")
+    assert not list(tmp_path.iterdir())
+    save_sam(merge_lora(sam), tmp_path / "merged.safetensors")
