@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from engine.errors import BadInputError
@@ -28,23 +28,35 @@ class Settings(BaseSettings):
     """What a user may set for every command, by ``MASKWHEEL_<NAME>`` or by an option.
 
     Attributes:
-        workspace: the folder that holds the catalog, the shards and the releases.
+        workspace: what holds the tables, the shards and the releases: a folder, or
+            ``s3://bucket/prefix``.
+        database_url: ``postgresql://user:password@host/name`` of the database that the catalog is
+            in; None: a SQLite file.
+        local_folder: where a workspace on S3 keeps what is of this machine only.
         max_image_pixels: larger images are skipped before they are decoded.
         max_image_bytes: larger files are skipped before they are read.
         images_per_shard: images that one task masks into one Parquet file; None: by the number of
             images, see `engine.dataset.runs.shard_size`.
         read_threads: files read at the same time while ingesting.
         log_level: what is written to the log.
+        s3_endpoint: address of an S3 server other than AWS's, e.g. ``http://ceph.local:7480``;
+            region and credentials come from the usual AWS places (AWS_REGION, AWS_PROFILE, ...).
+        s3_addressing: whether a bucket is in an address's path or in its host's name; most servers
+            other than AWS's want ``path``, which ``auto`` takes for them.
     """
 
     model_config = SettingsConfigDict(env_prefix="MASKWHEEL_", frozen=True, extra="ignore")
 
-    workspace: Path = Path("maskwheel-data")
+    workspace: str = "maskwheel-data"
+    database_url: SecretStr | None = None
+    local_folder: Path = Path("~/.local/share/maskwheel")
     max_image_pixels: int = Field(default=200_000_000, gt=0)
     max_image_bytes: int = Field(default=512 * 1024 * 1024, gt=0)
     images_per_shard: int | None = Field(default=None, gt=0)
     read_threads: int = Field(default=8, gt=0, le=256)
     log_level: LogLevel = "INFO"
+    s3_endpoint: str | None = Field(default=None, pattern=r"^https?://[^/\s]+")
+    s3_addressing: Literal["auto", "path", "virtual"] = "auto"
 
 
 def current_time() -> datetime:

@@ -17,7 +17,8 @@ ALLOWED_IN_MODEL = {"torch", "numpy", "safetensors"}
 HOMES = {
     "cv2": "engine/images/",
     "pycocotools": "engine/masks/",
-    "boto3": "engine/objects.py",
+    "boto3": "engine/objects/s3",
+    "botocore": "engine/objects/s3",
 }
 MAX_LINES = 500
 

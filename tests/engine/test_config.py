@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from engine.config import Settings, load_settings
@@ -15,7 +13,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_defaults_need_no_environment() -> None:
-    assert load_settings().workspace == Path("./maskwheel-data")
+    assert load_settings().workspace == "maskwheel-data"
 
 
 def test_an_option_wins_over_the_environment_which_wins_over_the_default(
@@ -23,9 +21,9 @@ def test_an_option_wins_over_the_environment_which_wins_over_the_default(
 ) -> None:
     monkeypatch.setenv("MASKWHEEL_WORKSPACE", "/data/birds")
     monkeypatch.setenv("MASKWHEEL_MAX_IMAGE_PIXELS", "1000")
-    assert load_settings().workspace == Path("/data/birds")
+    assert load_settings().workspace == "/data/birds"
     settings = load_settings(workspace="/data/fish", max_image_pixels=None)
-    assert settings.workspace == Path("/data/fish")
+    assert settings.workspace == "/data/fish"
     assert settings.max_image_pixels == 1000
 
 
@@ -48,3 +46,11 @@ def test_an_unknown_setting_is_refused() -> None:
 def test_settings_do_not_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         load_settings().read_threads = 3
+
+
+def test_the_password_of_the_database_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASKWHEEL_DATABASE_URL", "postgresql://me:secret@host/name")
+    settings = load_settings()
+    assert "secret" not in repr(settings)
+    assert settings.database_url is not None
+    assert settings.database_url.get_secret_value().endswith("secret@host/name")
