@@ -31,8 +31,10 @@ ImageReason = Literal[
     "truncated",  # the file ends before the image does
     "corrupt",  # damaged in another way
     "too-large",  # more bytes or pixels than the limits allow
-    "not-found",  # no file at that path
-    "unreadable",  # a folder, a device, no permission, a failing disk
+    "not-found",  # no file at that address
+    "unreadable",  # a folder, a device, a failing disk, a request that a server refuses
+    "forbidden",  # a bucket or a server that does not let this user read it
+    "unreachable",  # a network or a server that did not answer, however often it was asked
 ]
 """Every reason that reading an image gives: `ImageError.reason` is one of these."""
 

@@ -25,13 +25,9 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
-import re
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from urllib.request import url2pathname
 
 import cv2
 import numpy as np
@@ -45,7 +41,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from engine.errors import BadInputError, ImageError
+from engine.errors import ImageError
 from engine.image_formats import (
     SUPPORTED_FORMATS,
     ImageReason,
@@ -55,6 +51,7 @@ from engine.image_formats import (
     jpeg_has_end,
     png_exif,
 )
+from engine.images.reading import ImageLimits, check_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -79,23 +76,6 @@ _TIFF_IMAGE_WIDTH, _TIFF_IMAGE_LENGTH, _TIFF_NEW_SUBFILE_TYPE = 256, 257, 254
 
 _PNG_BIT_DEPTH_AT = 24
 
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]*)://")
-
-
-@dataclass(frozen=True, slots=True)
-class ImageLimits:
-    """What is refused before any pixel is decoded.
-
-    Pillow has a ceiling of its own, 178,956,970 pixels, that holds for WebP and TIFF in any case.
-
-    Attributes:
-        max_pixels: width x height.
-        max_bytes: size of the file.
-    """
-
-    max_pixels: int = 200_000_000
-    max_bytes: int = 512 * 1024 * 1024
-
 
 @dataclass(frozen=True, slots=True)
 class ImageInfo:
@@ -105,11 +85,13 @@ class ImageInfo:
         width: columns in pixels after EXIF orientation.
         height: rows in pixels after EXIF orientation.
         format: ``"jpeg"``, ``"png"``, ``"webp"``, ``"tiff"``, ``"gif"`` or ``"bmp"``.
+        orientation: EXIF's, 1 (stored upright) to 8.
     """
 
     width: int
     height: int
     format: str
+    orientation: int = 1
 
 
 _DEFAULT_LIMITS = ImageLimits()
@@ -126,32 +108,6 @@ def content_id(data: bytes) -> tuple[int, str]:
     return int.from_bytes(digest[:8], "big") >> 1, digest.hex()
 
 
-def read_image_bytes(uri: str, limits: ImageLimits = _DEFAULT_LIMITS) -> bytes:
-    """Read an image's file, undecoded.
-
-    Args:
-        uri: a local path, or a ``file://`` URI with percent escapes.
-        limits: files above `max_bytes` are refused unread.
-
-    Raises:
-        ImageError: ``"not-found"``, ``"unreadable"`` or ``"too-large"``.
-        BadInputError: any other scheme, or a ``file://`` URI of another host.
-    """
-    path = _local_path(uri)
-    try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            raise image_error("unreadable", f"{uri} is not a file but a folder or a device")
-        with path.open("rb") as file:
-            data = file.read(limits.max_bytes + 1)
-    except FileNotFoundError as error:
-        raise image_error("not-found", f"there is no file {uri}") from error
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise image_error("unreadable", f"{uri} cannot be read: {error}") from error
-    _check_bytes(data, limits)
-    return data
-
-
 def probe_image(data: bytes, limits: ImageLimits = _DEFAULT_LIMITS) -> ImageInfo:
     """Read an image's header; decodes no pixels.
 
@@ -162,9 +118,10 @@ def probe_image(data: bytes, limits: ImageLimits = _DEFAULT_LIMITS) -> ImageInfo
     with _decoder_errors_as_image_errors(data, image_format):
         image = _open(data, image_format, limits)
         width, height = _stored_size(image)
-        if _orientation(image, data) >= 5:
+        orientation = _orientation(image, data)
+        if orientation >= 5:
             width, height = height, width
-    return ImageInfo(width=width, height=height, format=image_format)
+    return ImageInfo(width=width, height=height, format=image_format, orientation=orientation)
 
 
 def decode_image(data: bytes, limits: ImageLimits = _DEFAULT_LIMITS) -> NDArray[np.uint8]:
@@ -195,28 +152,8 @@ def decode_image(data: bytes, limits: ImageLimits = _DEFAULT_LIMITS) -> NDArray[
     return rgb_HWC3 if image_format == "tiff" else _upright(rgb_HWC3, orientation)
 
 
-def _local_path(uri: str) -> Path:
-    """Turn a path or a file:// URI into a path; raises BadInputError for anything else."""
-    scheme = _SCHEME.match(uri)
-    if scheme is None:
-        return Path(uri)
-    host, _, path = uri[scheme.end() :].partition("/")
-    if scheme[1].lower() != "file" or host.lower() not in ("", "localhost") or not path:
-        raise BadInputError(
-            f"cannot read an image from {uri!r}; supported are local paths and file:///... URIs"
-        )
-    return Path(url2pathname("/" + path))
-
-
-def _check_bytes(data: bytes, limits: ImageLimits) -> None:
-    if len(data) > limits.max_bytes:
-        raise image_error(
-            "too-large", f"the file is larger than the limit of {limits.max_bytes:,} bytes"
-        )
-
-
 def _identify(data: bytes, limits: ImageLimits) -> str:
-    _check_bytes(data, limits)
+    check_bytes(data, limits)
     return identify_format(data)
 
 

@@ -43,6 +43,20 @@ def encode_png(image: NDArray[np.uint8]) -> bytes:
     return _encode(".png", image, [])
 
 
+def encode_label_map(labels_HW: NDArray[np.uint16]) -> bytes:
+    """Encode a map of labels, uint16 (H, W), as a grey PNG of 16 bits.
+
+    Raises:
+        BadInputError: another shape or dtype.
+    """
+    if labels_HW.dtype != np.uint16 or labels_HW.ndim != 2 or not labels_HW.size:
+        raise BadInputError(f"expected uint16 (H, W), got {labels_HW.dtype} {labels_HW.shape}")
+    done, buffer = cv2.imencode(".png", np.ascontiguousarray(labels_HW))
+    if not done:
+        raise BadInputError(f"OpenCV cannot write labels of shape {labels_HW.shape} as .png")
+    return bytes(buffer)
+
+
 def resize_to_fit(image: NDArray[np.uint8], max_side: int) -> NDArray[np.uint8]:
     """Shrink an image until its longer side is `max_side`; never enlarges.
 

@@ -7,6 +7,7 @@ Values go in and come out; pycocotools' dicts stay inside.
 """
 
 from engine.masks.average_precision import AveragePrecision, JudgedMask, average_precision
+from engine.masks.measuring import MeasuredMasks, measure_masks
 from engine.masks.rle import (
     decode_mask,
     decode_region,
@@ -24,6 +25,7 @@ from engine.masks.rle import (
 __all__ = [
     "AveragePrecision",
     "JudgedMask",
+    "MeasuredMasks",
     "average_precision",
     "decode_mask",
     "decode_region",
@@ -35,5 +37,6 @@ __all__ = [
     "mask_areas",
     "mask_box_xyxy",
     "mask_iou",
+    "measure_masks",
     "validate_rle",
 ]

@@ -38,9 +38,9 @@ __all__ = [
 ]
 
 # pycocotools computes with 32-bit integers.
-_MAX_PIXELS = 2**31 - 1
+MAX_PIXELS = 2**31 - 1
 # Seven base-32 digits hold every difference of two runs of an image of that size.
-_MAX_DIGITS = 7
+MAX_DIGITS = 7
 
 
 def encode_mask(mask_HW: NDArray[np.bool_]) -> Rle:
@@ -78,10 +78,10 @@ def encode_region(region_hw: NDArray[np.bool_], x0: int, y0: int, height: int, w
             or 2**31 pixels and more.
     """
     _check_region(region_hw)
-    if height < 1 or width < 1 or height * width > _MAX_PIXELS:
+    if height < 1 or width < 1 or height * width > MAX_PIXELS:
         raise BadInputError(
             f"an image of {height} x {width} pixels cannot hold a mask; "
-            f"expected 1 to {_MAX_PIXELS:,} pixels"
+            f"expected 1 to {MAX_PIXELS:,} pixels"
         )
     h, w = region_hw.shape
     if x0 < 0 or y0 < 0 or x0 + w > width or y0 + h > height:
@@ -102,9 +102,9 @@ def encode_runs(runs: Sequence[int], height: int, width: int) -> Rle:
     Raises:
         InvalidMaskError: runs that are negative or do not add up to height * width.
     """
-    if height < 1 or width < 1 or height * width > _MAX_PIXELS:
+    if height < 1 or width < 1 or height * width > MAX_PIXELS:
         raise InvalidMaskError(
-            f"an RLE of {height} x {width} pixels; expected 1 to {_MAX_PIXELS:,} pixels"
+            f"an RLE of {height} x {width} pixels; expected 1 to {MAX_PIXELS:,} pixels"
         )
     lengths = np.asarray(runs)
     if lengths.ndim != 1 or lengths.dtype.kind not in "iu" or lengths.size == 0:
@@ -131,10 +131,10 @@ def encode_polygons(polygons: Sequence[Sequence[float]], height: int, width: int
         InvalidMaskError: coordinates that are not finite pairs or lie far outside the image.
         BadInputError: no pixels, or 2**31 pixels and more.
     """
-    if height < 1 or width < 1 or height * width > _MAX_PIXELS:
+    if height < 1 or width < 1 or height * width > MAX_PIXELS:
         raise BadInputError(
             f"an image of {height} x {width} pixels cannot hold a mask; "
-            f"expected 1 to {_MAX_PIXELS:,} pixels"
+            f"expected 1 to {MAX_PIXELS:,} pixels"
         )
     outlines: list[list[float]] = []
     for polygon in polygons:
@@ -336,9 +336,9 @@ def _to_coco(rle: Rle) -> dict[str, object]:
 
 def _run_lengths(rle: Rle) -> NDArray[np.int64]:
     """Read and check the run lengths of an RLE: int64, none negative, summing to height * width."""
-    if rle.height < 1 or rle.width < 1 or rle.height * rle.width > _MAX_PIXELS:
+    if rle.height < 1 or rle.width < 1 or rle.height * rle.width > MAX_PIXELS:
         raise InvalidMaskError(
-            f"an RLE of {rle.height} x {rle.width} pixels; expected 1 to {_MAX_PIXELS:,} pixels"
+            f"an RLE of {rle.height} x {rle.width} pixels; expected 1 to {MAX_PIXELS:,} pixels"
         )
     numbers = _read_numbers(rle)
     runs = numbers.copy()
@@ -379,10 +379,10 @@ def _read_numbers(rle: Rle) -> NDArray[np.int64]:
         raise InvalidMaskError("the RLE's counts end in the middle of a number; they were cut")
     first = np.concatenate([[0], last[:-1] + 1])
     digits = last - first + 1
-    if digits.max() > _MAX_DIGITS:
+    if digits.max() > MAX_DIGITS:
         raise InvalidMaskError(
             f"the RLE's counts hold a number of {digits.max()} digits; "
-            f"masks need at most {_MAX_DIGITS}"
+            f"masks need at most {MAX_DIGITS}"
         )
     shifts = 5 * (np.arange(codes.size) - np.repeat(first, digits))
     numbers: NDArray[np.int64] = np.add.reduceat((codes & 31) << shifts, first)

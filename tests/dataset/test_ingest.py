@@ -13,6 +13,7 @@ from engine.dataset.catalog import Workspace, commit_history
 from engine.dataset.ingest import ListedImage, expand_inputs, ingest, load_images
 from engine.errors import BadInputError, WorkspaceError
 from engine.images import ImageLimits
+from engine.objects import open_store
 from tests.dataset.dataset_builders import LIMITS, NOW, write_images
 
 
@@ -212,6 +213,23 @@ class TestIngest:
         assert (result.image_ids, len(result.skipped)) == ((), 3)
         assert commit_history(workspace.table("images")) == []
 
+    def test_images_come_from_buckets_and_what_cannot_be_reached_is_skipped(
+        self, workspace: Workspace, photos: Path, s3_address: str
+    ) -> None:
+        store = open_store(s3_address)
+        for path in sorted(photos.iterdir()):
+            store.put_if_absent(f"in/{path.name}", path.read_bytes())
+        store.put_if_absent("in/copy.png", (photos / "0001.png").read_bytes())
+        listed = [*expand_inputs([f"{s3_address}/in/"]), ListedImage(f"{s3_address}/gone.png")]
+        result = ingest(workspace, listed, LIMITS, NOW)
+        assert (result.new, result.duplicates) == (3, 1)
+        assert [(s.uri, s.reason) for s in result.skipped] == [
+            (f"{s3_address}/gone.png", "not-found")
+        ]
+        assert {str(row["uri"]) for row in rows_of(workspace)} == {
+            f"{s3_address}/in/{name}" for name in ("0000.png", "0001.png", "0002.png")
+        }
+
     def test_progress_is_told_in_order(self, workspace: Workspace, photos: Path) -> None:
         told: list[str] = []
         listed = expand_inputs([str(photos)])
@@ -241,6 +259,14 @@ class TestIngest:
         assert len(rows_of(workspace)) == 3
 
 
+def test_rows_lie_by_id_so_that_statistics_find_them(workspace: Workspace, photos: Path) -> None:
+    write_images(photos, 20, first=3)
+    ingest(workspace, expand_inputs([str(photos)]), LIMITS, NOW)
+    ids = workspace.table("images").scan().to_arrow()["image_id"].to_pylist()
+    assert ids == sorted(ids)
+    assert len(ids) == 23
+
+
 def test_images_load_in_the_order_that_is_asked(workspace: Workspace, photos: Path) -> None:
     result = ingest(workspace, expand_inputs([str(photos)]), LIMITS, NOW)
     wanted = list(result.image_ids)[::-1]
@@ -250,3 +276,4 @@ def test_images_load_in_the_order_that_is_asked(workspace: Workspace, photos: Pa
     assert images[0].ingested_at == NOW
     with pytest.raises(WorkspaceError, match="lacks 1 of 2 images"):
         load_images(workspace, [wanted[0], 12345])
+    assert load_images(workspace, []) == []
