@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, TypedDict
 
+ReleaseKind = Literal["run", "rollback", "import", "annotation"]
+
 
 class SegmentationDict(TypedDict):
     """A COCO RLE as JSON holds it."""
@@ -156,6 +158,17 @@ class Release:
         images: number of images.
         masks: number of masks.
         created_at: UTC.
+        kind: what made it: a run of the automatic stage, a rollback, an import, or people.
+        configs: settings of the runs that are new in it, as canonical JSON by run id; those of
+            the other runs stand in the releases before it.
+        code_version: of the Maskwheel that published it; None in records older than the field.
+        note: why, in the words of who published it.
+        accepted: why it was published although checks had failed; None where none had.
+        restores: of a rollback, the release whose masks are current again.
+        checksums: sha256 of the object that lists the data files which are new in it, see
+            `engine.dataset.release_checksums`; None in records older than the field.
+        commit_id: of the publication that became it, e.g. the run's id: publishing that again
+            gives this release; None in records older than the field.
     """
 
     name: str
@@ -166,6 +179,14 @@ class Release:
     images: int = 0
     masks: int = 0
     created_at: datetime
+    kind: ReleaseKind = "run"
+    configs: dict[str, str] = field(default_factory=dict)
+    code_version: str | None = None
+    note: str = ""
+    accepted: str | None = None
+    restores: str | None = None
+    checksums: str | None = None
+    commit_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,47 +1,30 @@
-"""The masks of a release, streamed: an index of numbers in memory, the rest in its shards.
+"""The masks of a release as labelled images, to learn from and to be measured on.
 
 >>> with Workspace.open(root, create=False) as workspace:
 ...     data = ReleaseMasks.open(workspace, load_release(workspace, "r3"))
 >>> data[0].masks, data[0].read()
 
-The index says for every image in which rows of which shards its masks are (24 bytes and its
-address), so a release may be far larger than memory. Reading an image costs one row group.
+The addresses and sizes of the images are in memory, the masks stay in their shards: reading an
+image costs one row group of each run that has masked it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from engine.dataset.catalog import Workspace
 from engine.dataset.labelled_sets import LabelledImage, LabelledMask
-from engine.dataset.releases import data_files, scan
-from engine.errors import BadInputError, InvalidMaskError, WorkspaceError
-from engine.objects import ObjectStore
+from engine.dataset.reader import ReleaseReader
+from engine.errors import BadInputError, InvalidMaskError
 from engine.records import Release, Rle
 
 __all__ = ["ReleaseMasks"]
 
+_IMAGE_COLUMNS = ("image_id", "uri", "height", "width", "split")
 _MASK_COLUMNS = ("size_h", "size_w", "counts", "bbox_x", "bbox_y", "bbox_w", "bbox_h", "area")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Extents:
-    """Runs of rows with one image each, ordered by image.
-
-    Attributes:
-        image_ids_E: int64.
-        places_E4: int32 columns: shard, row group, first row in the group, rows.
-    """
-
-    image_ids_E: NDArray[np.int64]
-    places_E4: NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,24 +32,16 @@ class ReleaseMasks:
     """The images of a release that have masks, ordered by address; a `LabelledSet`.
 
     Attributes:
-        name: the release's name.
-        store: where the shards are.
-        shards: their keys.
-        images: Arrow table of ``uri``, ``height``, ``width``.
-        places_E4: see `_Extents`, ordered as `images`.
-        starts_I1: image i has the extents ``starts[i]:starts[i + 1]``.
+        reader: of the release; its files are open while they are in use.
+        images: Arrow table of ``image_id``, ``uri``, ``height``, ``width``.
     """
 
-    name: str
-    store: ObjectStore
-    shards: tuple[str, ...]
+    reader: ReleaseReader
     images: pa.Table
-    places_E4: NDArray[np.int32]
-    starts_I1: NDArray[np.int64]
 
     @classmethod
     def open(cls, workspace: Workspace, release: Release, split: str | None = None) -> ReleaseMasks:
-        """Index a release.
+        """List the images of a release.
 
         Args:
             workspace: where the release is; may be closed afterwards.
@@ -77,36 +52,23 @@ class ReleaseMasks:
             BadInputError: no image of it has a mask.
             WorkspaceError: a shard that is missing or damaged.
         """
-        shards = tuple(data_files(workspace, release, "masks"))
-        extents = _read_extents(workspace.store, shards)
-        rows = scan(
-            workspace,
-            release,
-            "images",
-            ("image_id", "uri", "height", "width", "split"),
-        )
-        keep = pc.is_in(rows["image_id"], value_set=pa.array(np.unique(extents.image_ids_E)))
+        reader = ReleaseReader.of(workspace, release)
+        images = reader.image_rows.table(_IMAGE_COLUMNS)
+        keep = pc.is_in(images["image_id"], value_set=pa.array(reader.masked_ids()))
         if split is not None:
-            keep = pc.and_(keep, pc.fill_null(pc.equal(rows["split"], split), False))
-        rows = rows.filter(keep).sort_by([("uri", "ascending"), ("image_id", "ascending")])
-        if not rows.num_rows:
+            keep = pc.and_(keep, pc.fill_null(pc.equal(images["split"], split), False))
+        images = images.filter(keep).sort_by([("uri", "ascending"), ("image_id", "ascending")])
+        if not images.num_rows:
             raise BadInputError(
                 f"release {release.name} has no masks{f' in split {split!r}' if split else ''}; "
                 "make some with `maskwheel auto`, or name another release"
             )
-        wanted = rows["image_id"].to_numpy()
-        first = np.searchsorted(extents.image_ids_E, wanted, "left")
-        counts = np.searchsorted(extents.image_ids_E, wanted, "right") - first
-        starts = np.concatenate([[0], np.cumsum(counts)])
-        order = np.repeat(first - starts[:-1], counts) + np.arange(starts[-1])
-        return cls(
-            release.name,
-            workspace.store,
-            shards,
-            rows.select(["uri", "height", "width"]).combine_chunks(),
-            extents.places_E4[order],
-            starts,
-        )
+        return cls(reader, images.drop_columns("split").combine_chunks())
+
+    @property
+    def name(self) -> str:
+        """The release's name."""
+        return self.reader.release.name
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -122,12 +84,8 @@ class ReleaseMasks:
         """
         if not 0 <= index < len(self):
             raise IndexError(f"image {index} of {len(self)}")
-        masks: list[LabelledMask] = []
-        for shard, group, start, rows in self.places_E4[
-            self.starts_I1[index] : self.starts_I1[index + 1]
-        ].tolist():
-            masks += _read_masks(self.store, self.shards[shard], group, start, rows)
-        uri, height, width = (self.images[name][index].as_py() for name in self.images.column_names)
+        image_id, uri, height, width = (column[index].as_py() for column in self.images.columns)
+        masks = _labelled(self.reader.masks_of(image_id, _MASK_COLUMNS))
         if wrong := {(m.rle.height, m.rle.width) for m in masks} - {(height, width)}:
             raise InvalidMaskError(
                 f"release {self.name} has masks of {sorted(wrong)[0]} pixels for {uri}, which has "
@@ -136,54 +94,11 @@ class ReleaseMasks:
         return LabelledImage(uri, height, width, tuple(masks))
 
 
-def _read_extents(store: ObjectStore, shards: Sequence[str]) -> _Extents:
-    ids: list[NDArray[np.int64]] = []
-    places: list[NDArray[np.int32]] = []
-    for number, key in enumerate(shards):
-        for group, image_ids in enumerate(_image_ids(store, key)):
-            changes = np.flatnonzero(np.diff(image_ids)) + 1
-            starts = np.concatenate([[0], changes]).astype(np.int32)
-            rows = np.diff(starts, append=len(image_ids)).astype(np.int32)
-            place = np.stack([np.full_like(starts, number), np.full_like(starts, group)])
-            ids.append(image_ids[starts])
-            places.append(np.concatenate([place, starts[None], rows[None]]).T)
-    if not ids:
-        return _Extents(np.empty(0, np.int64), np.empty((0, 4), np.int32))
-    all_ids = np.concatenate(ids)
-    # Stable: the masks of an image that several runs have masked stay in the order of the runs.
-    order = np.argsort(all_ids, kind="stable")
-    return _Extents(all_ids[order], np.concatenate(places)[order])
-
-
-def _image_ids(store: ObjectStore, key: str) -> Iterator[NDArray[np.int64]]:
-    """Yield the column ``image_id`` of each row group that has rows."""
-    with store.open(key) as stream:
-        try:
-            parquet = pq.ParquetFile(stream)
-            for group in range(parquet.num_row_groups):
-                column = parquet.read_row_group(group, columns=["image_id"], use_threads=False)
-                yield column["image_id"].to_numpy()
-        except (pa.ArrowException, KeyError, OSError) as error:
-            raise WorkspaceError(f"{store.uri(key)} is not a shard: {error!r}") from error
-
-
-def _read_masks(
-    store: ObjectStore, key: str, group: int, start: int, rows: int
-) -> list[LabelledMask]:
-    # The file is opened anew each time: worker processes must not share a position in it.
-    with store.open(key) as stream:
-        try:
-            parquet = pq.ParquetFile(stream)
-            table = parquet.read_row_group(group, columns=list(_MASK_COLUMNS), use_threads=False)
-        except (pa.ArrowException, KeyError, OSError) as error:
-            raise WorkspaceError(f"{store.uri(key)} is not a shard: {error!r}") from error
+def _labelled(rows: pa.Table) -> list[LabelledMask]:
+    columns = (rows[name].to_pylist() for name in _MASK_COLUMNS)
     return [
-        LabelledMask(
-            Rle(row["size_h"], row["size_w"], row["counts"]),
-            # SA-1B's boxes are max - min.
-            (row["bbox_x"], row["bbox_y"], row["bbox_w"] + 1, row["bbox_h"] + 1),
-            row["area"],
-        )
-        for row in table.slice(start, rows).to_pylist()
-        if row["area"] > 0
+        # SA-1B's boxes are max - min.
+        LabelledMask(Rle(size_h, size_w, counts), (x, y, w + 1, h + 1), area)
+        for size_h, size_w, counts, x, y, w, h, area in zip(*columns, strict=True)
+        if area > 0
     ]

@@ -44,7 +44,7 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
 
 
 def test_every_image_has_its_masks_ordered_by_address(workspace: Workspace) -> None:
-    release = release_of(workspace, workspace.root.parent / "photos", MASKS)
+    release = release_of(workspace, workspace.local_folder.parent / "photos", MASKS)
     data = ReleaseMasks.open(workspace, release)
     assert [image.path.name for image in images_of(data)] == ["a.png", "b.png", "d.png", "e.png"]
     for image in images_of(data):
@@ -57,7 +57,7 @@ def test_every_image_has_its_masks_ordered_by_address(workspace: Workspace) -> N
 
 
 def test_masks_of_several_runs_are_put_together(workspace: Workspace) -> None:
-    photos = workspace.root.parent / "photos"
+    photos = workspace.local_folder.parent / "photos"
     release_of(workspace, photos, MASKS)
     later = {"a.png": random_rectangles(9, 4), "c.png": random_rectangles(8, 1)}
     release = release_of(workspace, photos, later, recipe=Recipe.of("another", {}))
@@ -68,21 +68,21 @@ def test_masks_of_several_runs_are_put_together(workspace: Workspace) -> None:
 
 
 def test_a_release_does_not_see_later_runs(workspace: Workspace) -> None:
-    photos = workspace.root.parent / "photos"
+    photos = workspace.local_folder.parent / "photos"
     first = release_of(workspace, photos, MASKS)
     release_of(workspace, photos, {"c.png": random_rectangles(8, 1)}, recipe=Recipe.of("x", {}))
     assert len(ReleaseMasks.open(workspace, first)) == 4
 
 
 def test_a_worker_process_gets_a_small_copy_that_reads_the_same(workspace: Workspace) -> None:
-    release = release_of(workspace, workspace.root.parent / "photos", MASKS)
+    release = release_of(workspace, workspace.local_folder.parent / "photos", MASKS)
     data = ReleaseMasks.open(workspace, release)
     copy = pickle.loads(pickle.dumps(data))  # noqa: S301 - made here
     assert images_of(copy) == images_of(data)
 
 
 def test_a_release_without_masks_and_an_unknown_split_are_refused(workspace: Workspace) -> None:
-    photos = workspace.root.parent / "photos"
+    photos = workspace.local_folder.parent / "photos"
     empty = release_of(workspace, photos, {})
     with pytest.raises(BadInputError, match="r1 has no masks"):
         ReleaseMasks.open(workspace, empty)
@@ -92,9 +92,10 @@ def test_a_release_without_masks_and_an_unknown_split_are_refused(workspace: Wor
 
 
 def test_a_shard_that_is_gone_or_damaged_is_said(workspace: Workspace) -> None:
-    release = release_of(workspace, workspace.root.parent / "photos", MASKS, recipe=RECIPE)
+    release = release_of(workspace, workspace.local_folder.parent / "photos", MASKS, recipe=RECIPE)
     data = ReleaseMasks.open(workspace, release)
-    path = workspace.root / data_files(workspace, release, "masks")[0]
+    path = workspace.local_folder / data_files(workspace, release, "masks")[0]
+    data.reader.close()  # what is open may have been read already
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(WorkspaceError, match="is not a shard"):
         images_of(data)

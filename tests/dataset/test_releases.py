@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +10,14 @@ import pytest
 from engine.dataset.catalog import Workspace
 from engine.dataset.ingest import expand_inputs, ingest
 from engine.dataset.releases import (
+    code_version,
     latest_release,
     list_releases,
+    list_tags,
     load_release,
     scan,
     scan_batches,
+    tag_release,
     tag_releases,
     write_release,
 )
@@ -39,7 +43,7 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
 
 
 def released(workspace: Workspace, count: int) -> Release:
-    folder = workspace.root.parent / "photos"
+    folder = workspace.local_folder.parent / "photos"
     write_images(folder, count)
     image_ids = ingest(workspace, expand_inputs([str(folder)]), LIMITS, NOW).image_ids
     [run] = plan_runs(workspace, image_ids, RECIPE, 4, NOW)
@@ -135,6 +139,103 @@ def test_no_release_yet_and_unknown_names(workspace: Workspace) -> None:
         load_release(workspace, "r7")
     with pytest.raises(BadInputError):
         load_release(workspace, "../workspace")
+
+
+def test_a_release_is_found_by_its_tags_and_as_the_latest(workspace: Workspace) -> None:
+    for name in ("r1", "r2"):
+        write_release(workspace, Release(name=name, created_at=NOW))
+    assert tag_release(workspace, "v1.0", "r1", NOW, "first").name == "r1"
+    assert tag_release(workspace, "paper-2026", "v1.0", NOW).name == "r1"
+    assert load_release(workspace, "v1.0") == load_release(workspace, "paper-2026")
+    assert load_release(workspace, "latest").name == "r2"
+    assert [(t.name, t.release, t.note) for t in list_tags(workspace)] == [
+        ("paper-2026", "r1", ""),
+        ("v1.0", "r1", "first"),
+    ]
+    assert [release.name for release in list_releases(workspace)] == ["r1", "r2"]
+
+
+def test_a_tag_never_moves(workspace: Workspace) -> None:
+    for name in ("r1", "r2"):
+        write_release(workspace, Release(name=name, created_at=NOW))
+    tag_release(workspace, "v1", "r1", NOW)
+    assert tag_release(workspace, "v1", "r1", NOW, "again").name == "r1"
+    with pytest.raises(BadInputError, match="belongs to release r1"):
+        tag_release(workspace, "v1", "r2", NOW)
+    assert load_release(workspace, "v1").name == "r1"
+
+
+@pytest.mark.parametrize(
+    "tag", ["", "r1", "r12", "latest", "main", "a/b", "..", ".v1", "-v1", "a b", "ä", "v" * 101]
+)
+def test_tags_that_could_be_taken_for_something_else_are_refused(
+    workspace: Workspace, tag: str
+) -> None:
+    write_release(workspace, Release(name="r1", created_at=NOW))
+    with pytest.raises(BadInputError, match="expected up to 100"):
+        tag_release(workspace, tag, "r1", NOW)
+    assert not list_tags(workspace)
+
+
+def test_a_tag_of_no_release_is_refused(workspace: Workspace) -> None:
+    with pytest.raises(BadInputError, match="'r1'"):
+        tag_release(workspace, "v1", "r1", NOW)
+    with pytest.raises(BadInputError, match="no release yet"):
+        load_release(workspace, "latest")
+
+
+def test_records_of_older_versions_load_with_defaults(workspace: Workspace) -> None:
+    record = {
+        "name": "r1",
+        "snapshots": {"masks": 5},
+        "runs": ["a"],
+        "models": ["m"],
+        "parent": None,
+        "images": 1,
+        "masks": 2,
+        "created_at": NOW.isoformat(),
+    }
+    workspace.store.put_if_absent("releases/r1.json", json.dumps(record).encode())
+    assert load_release(workspace, "r1") == Release(
+        name="r1",
+        snapshots={"masks": 5},
+        runs=("a",),
+        models=("m",),
+        images=1,
+        masks=2,
+        created_at=NOW,
+    )
+
+
+def test_every_field_of_a_record_comes_back(workspace: Workspace) -> None:
+    release = Release(
+        name="r3",
+        snapshots={"images": 1, "masks": 2**62},
+        runs=("a", "b"),
+        models=("m",),
+        parent="r2",
+        images=3,
+        masks=4,
+        created_at=NOW,
+        kind="rollback",
+        configs={"b": "{}"},
+        code_version=code_version(),
+        note="zurück — ünïcode",
+        accepted="looked at it",
+        restores="r1",
+        checksums="ab",
+        commit_id="c",
+    )
+    write_release(workspace, release)
+    assert load_release(workspace, "r3") == release
+
+
+@pytest.mark.parametrize("key", ["releases/r1.json", "releases/tags/v1.json"])
+@pytest.mark.parametrize("text", [b"", b"[]", b"{}", b'{"name": 5, "kind": "magic"}'])
+def test_damaged_records_and_tags_are_reported(workspace: Workspace, key: str, text: bytes) -> None:
+    workspace.store.put_if_absent(key, text)
+    with pytest.raises(WorkspaceError, match="damaged"):
+        load_release(workspace, key.rpartition("/")[2].removesuffix(".json"))
 
 
 def test_a_damaged_record_is_reported(workspace: Workspace) -> None:
