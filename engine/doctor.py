@@ -35,7 +35,7 @@ class Check:
     detail: str
 
 
-def examine(workspace: Path) -> list[Check]:
+def examine(workspace: str) -> list[Check]:
     """Try every part; never raises for a part that does not work."""
     parts: list[tuple[str, Callable[[], str]]] = [
         ("python", _python),
@@ -113,6 +113,7 @@ def _masks() -> str:
 
 
 def _catalog() -> str:
+    from engine.config import load_settings
     from engine.dataset.catalog import Workspace
     from engine.dataset.ingest import expand_inputs, ingest
     from engine.images import ImageLimits, encode_png
@@ -124,9 +125,11 @@ def _catalog() -> str:
             images = expand_inputs([str(photo)])
             found = ingest(opened, images, ImageLimits(), datetime.now(UTC))
             rows = opened.table("images").scan().to_arrow().num_rows
+            opened.forget()
     if (found.new, rows) != (1, 1):
         raise RuntimeError(f"wrote 1 row to a new table, read {rows}")
-    return f"Iceberg tables by pyiceberg {version('pyiceberg')} on SQLite"
+    database = "SQLite" if load_settings().database_url is None else "PostgreSQL"
+    return f"Iceberg tables by pyiceberg {version('pyiceberg')} on {database}"
 
 
 def _prefect() -> str:
@@ -136,8 +139,17 @@ def _prefect() -> str:
         raise ImportError("prefect is not installed") from error
 
 
-def _workspace(folder: Path) -> str:
-    existing = folder.resolve()
+def _workspace(address: str) -> str:
+    from engine.dataset.catalog import is_workspace
+    from engine.objects import absolute_address, is_remote, open_store
+
+    if is_remote(address):
+        store = open_store(address)
+        store.check()
+        state = "exists" if is_workspace(address) else "will be made"
+        return f"{store.address} {state}, can be reached, takes conditional writes"
+    folder = Path(absolute_address(address))
+    existing = folder
     while not existing.exists():
         existing = existing.parent
     with tempfile.TemporaryFile(dir=existing):

@@ -15,10 +15,13 @@ EXIT_FAILED, EXIT_USAGE, EXIT_BAD_INPUT, EXIT_PARTLY_DONE = 1, 2, 3, 4
 COMMANDS = {
     "auto": ("auto", "Mask everything in photos and publish a data set release."),
     "ingest": ("ingest", "Add photos to a workspace without masking them."),
+    "import": ("import_", "Add masks from COCO or SA-1B files and publish a release."),
     "train": ("train", "Train a model on releases and COCO files."),
     "evaluate": ("evaluate", "Say how good a model is, beside classical methods."),
     "models": ("models", "List models, import, promote and roll back."),
-    "releases": ("releases", "List and show the releases of a workspace."),
+    "releases": ("releases", "List, compare, tag, restore, verify and export releases."),
+    "sql": ("sql", "Ask a release in SQL."),
+    "plan": ("plan", "Predict what a data set takes: files, bytes, hours, money."),
     "report": ("report", "Write one self-contained HTML page about a release."),
     "doctor": ("doctor", "Say what works on this machine."),
 }

@@ -32,6 +32,7 @@ from prefect.tasks import Task
 from engine.automatic.config import AutomaticConfig
 from engine.automatic.shard_worker import ModelSpec, cached_model, pinned, run_shard
 from engine.config import current_time, load_settings
+from engine.dataset.audit_reports import GateReport, load_reports
 from engine.dataset.catalog import Workspace
 from engine.dataset.ingest import IngestResult, expand_inputs, ingest, load_images
 from engine.dataset.releases import latest_release
@@ -46,8 +47,9 @@ from engine.dataset.runs import (
     shard_size,
 )
 from engine.dataset.shards import ImageStatus
-from engine.errors import PartlyDoneError, TransientError
+from engine.errors import PartlyDoneError, RefusedError, TransientError
 from engine.images import ImageLimits
+from engine.quality.gate import audit
 from engine.records import AutomaticOutcome, SkippedImage
 from flows.progress import listener
 
@@ -87,7 +89,7 @@ def fully_automatic(
 
     Args:
         photos: files, folders, globs and lists of URIs.
-        workspace: folder of the data set; made if it does not exist.
+        workspace: folder of the data set, or ``s3://bucket/prefix``; made if it does not exist.
         model: a name, a checkpoint file, or a model of the workspace: ``m2``, ``champion``.
         device: ``cpu``, ``cuda``, ``mps``; by default the best there is.
         precision: ``float32``, ``bfloat16`` or ``float16``.
@@ -98,17 +100,25 @@ def fully_automatic(
     Raises:
         BadInputError: photos, model or settings that cannot be used.
         PartlyDoneError: shards failed; the others are kept.
+        RefusedError: the audit refused a run; it is kept, and what it did not refuse is published.
     """
     began = monotonic()
     spec = pinned(ModelSpec(model, device, precision, workspace))
     found = ingest_photos(photos, workspace)
     run_ids = plan(found, workspace, spec, preset, settings or {}, images_per_shard)
     statuses: list[ImageStatus] = []
+    refusals: list[RefusedError] = []
     for run_id in run_ids:
         mask_run(run_id, workspace, spec)
-        statuses += publish(run_id, workspace)
+        try:
+            statuses += publish(run_id, workspace)
+        except RefusedError as error:  # a person decides; the other runs do not wait for that
+            refusals.append(error)
     outcome = summarise(found, statuses, workspace, monotonic() - began)
     show_outcome(outcome)
+    if refusals:
+        commit_ids = tuple(commit_id for error in refusals for commit_id in error.commit_ids)
+        raise RefusedError("; ".join(map(str, refusals)), commit_ids)
     return outcome
 
 
@@ -118,7 +128,7 @@ def mask_run(run_id: str, workspace: str, spec: ModelSpec) -> None:
     Raises:
         PartlyDoneError: some failed; the others are written.
     """
-    with Workspace.open(Path(workspace)) as opened:
+    with Workspace.open(workspace) as opened:
         manifest = load_run(opened.store, run_id)
         missing = pending_shards(opened.store, manifest)
     listener().stage("masking", sum(len(shard.image_ids) for shard in missing))
@@ -153,7 +163,7 @@ def ingest_photos(photos: list[str], workspace: str) -> IngestResult:
     images = expand_inputs(photos)
     settings = load_settings()
     listener().stage("reading photos", len(images))
-    with Workspace.open(Path(workspace)) as opened:
+    with Workspace.open(workspace) as opened:
         return ingest(
             opened,
             images,
@@ -179,7 +189,7 @@ def plan(
     recipe = Recipe.of(sam.model_id(), config.result_fields())
     wanted = load_settings(images_per_shard=images_per_shard).images_per_shard
     size = wanted or shard_size(len(found.image_ids))
-    with Workspace.open(Path(workspace)) as opened:
+    with Workspace.open(workspace) as opened:
         runs = plan_runs(opened, found.image_ids, recipe, size, current_time())
         for run in runs:
             record_unusable(opened.store, run.run_id, found.skipped)
@@ -199,7 +209,7 @@ def plan(
 )
 def mask_shard(run_id: str, index: int, workspace: str, spec: ModelSpec) -> bool:
     """Mask the images of one shard and write its Parquet file; True if it was not there."""
-    with Workspace.open(Path(workspace)) as opened:
+    with Workspace.open(workspace) as opened:
         manifest = load_run(opened.store, run_id)
         return run_shard(
             opened,
@@ -218,10 +228,19 @@ def mask_shard(run_id: str, index: int, workspace: str, spec: ModelSpec) -> bool
     retry_condition_fn=_is_transient,
 )
 def publish(run_id: str, workspace: str) -> list[ImageStatus]:
-    """Commit a complete run and make its release; return what became of its images."""
-    with Workspace.open(Path(workspace)) as opened:
+    """Audit a complete run and make its release; return what became of its images.
+
+    Raises:
+        RefusedError: the audit refused it.
+    """
+    with Workspace.open(workspace) as opened:
         manifest = load_run(opened.store, run_id)
-        release = commit_run(opened, manifest)
+        try:
+            release = commit_run(opened, manifest, audit)
+        except RefusedError:
+            show_audit(load_reports(opened.store, run_id))
+            raise
+        show_audit(load_reports(opened.store, run_id))
         get_run_logger().info(
             "release %s: %d images, %d masks", release.name, release.images, release.masks
         )
@@ -239,7 +258,7 @@ def summarise(
 ) -> AutomaticOutcome:
     """Say in numbers what a run did."""
     unusable = [status for status in statuses if status.status == "skipped"]
-    with Workspace.open(Path(workspace)) as opened:
+    with Workspace.open(workspace) as opened:
         release = latest_release(opened)
         images = load_images(opened, [status.image_id for status in unusable])
     counts = [status.masks for status in statuses if status.status == "masked"]
@@ -258,6 +277,28 @@ def summarise(
         skipped=(*found.skipped, *skipped),
         seconds=seconds,
     )
+
+
+def show_audit(reports: Sequence[GateReport]) -> None:
+    """Leave the last audit of a run in the Prefect UI as a table."""
+    for report in reports[-1:]:
+        rows: list[dict[str, Any]] = [
+            {
+                "check": check.name,
+                "passed": "yes" if check.passed else "NO",
+                "figure": check.figure,
+                "limit": check.limit,
+                "detail": check.detail,
+            }
+            for check in report.checks
+        ]
+        said = "passed" if report.passed else "refused"
+        create_table_artifact(
+            rows,
+            key="audit",
+            description=f"{report.commit_id} for {report.release}: {said}; "
+            f"{report.sampled_masks} masks of {report.sampled_files} of {report.files} files read",
+        )
 
 
 def show_outcome(outcome: AutomaticOutcome) -> None:

@@ -1,7 +1,8 @@
 """One shard of the automatic stage: read images, mask them, write one Parquet file.
 
-The next images are read and decoded while the model works on the current one. An image that cannot
-be used is recorded with its reason; it never stops the shard. The file appears whole or not at all,
+The next images are read and decoded while the model works on the current one: few ahead from a
+folder, many over a network, and never more than fit in half a gigabyte. An image that cannot be
+used is recorded with its reason; it never stops the shard. The file appears whole or not at all,
 so a killed worker leaves nothing that would have to be repaired.
 """
 
@@ -9,11 +10,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -27,16 +26,23 @@ from engine.dataset.ingest import load_images
 from engine.dataset.runs import RunManifest
 from engine.dataset.shards import ImageMasks, write_shard
 from engine.errors import BadInputError, ImageError
-from engine.images import ImageLimits, content_id, decode_image, read_image_bytes
+from engine.images import (
+    ImageLimits,
+    content_id,
+    decode_image,
+    read_ahead,
+    read_image_bytes,
+    reading_depth,
+)
 from engine.learning.decisions import CHAMPION, current_champion
 from engine.learning.registry import find_version, load_model
-from engine.objects import LocalStore, ObjectStore
+from engine.objects import ObjectStore, open_store
 from engine.records import ImageRecord, Shard, SkippedImage
 from model import SIZES, CheckpointError, Sam, build_sam, load_sam
 
 logger = logging.getLogger(__name__)
 
-_READ_AHEAD = 2
+_READ_AHEAD_BYTES = 512 * 1024 * 1024
 
 Listener = Callable[[str, int], None]
 """Called with an image's URI and its number of masks when it is done."""
@@ -51,7 +57,7 @@ class ModelSpec:
             in the workspace: ``m2``, its model id, or ``champion``.
         device: ``cpu``, ``cuda``, ``mps`` or None for the best there is.
         precision: ``float32``, ``bfloat16`` or ``float16``.
-        workspace: the folder whose models are meant; None: registered models are not known.
+        workspace: the address whose models are meant; None: registered models are not known.
     """
 
     model: str = "bundled"
@@ -110,7 +116,7 @@ def _models(spec: ModelSpec) -> ObjectStore | None:
     """Return where registered models are, without opening the workspace's tables."""
     if spec.workspace is None:
         return None
-    return LocalStore(Path(spec.workspace).expanduser().resolve())
+    return open_store(spec.workspace)
 
 
 def config_of(manifest: RunManifest) -> AutomaticConfig:
@@ -151,7 +157,14 @@ def _mask_images(
     limits: ImageLimits,
     on_image: Listener | None,
 ) -> Iterator[ImageMasks]:
-    for image, pixels in _read_ahead(images, limits):
+    ahead = read_ahead(
+        images,
+        partial(_read, limits=limits),
+        depth=reading_depth(image.uri for image in images),
+        size_bytes=_held_bytes,
+        budget_bytes=_READ_AHEAD_BYTES,
+    )
+    for image, pixels in ahead:
         if isinstance(pixels, SkippedImage):
             logger.warning("skipped %s (%s): %s", image.uri, pixels.reason, pixels.message)
             result = ImageMasks(image.image_id, skipped=pixels)
@@ -162,28 +175,9 @@ def _mask_images(
         yield result
 
 
-def _read_ahead(
-    images: Sequence[ImageRecord], limits: ImageLimits
-) -> Iterator[tuple[ImageRecord, NDArray[np.uint8] | SkippedImage]]:
-    """Yield images with their pixels, decoding a few ahead of the consumer."""
-    waiting: deque[tuple[ImageRecord, Future[NDArray[np.uint8] | SkippedImage]]] = deque()
-    with ThreadPoolExecutor(_READ_AHEAD, thread_name_prefix="decode") as pool:
-        try:
-            for image in images:
-                waiting.append((image, pool.submit(_read, image, limits)))
-                if len(waiting) > _READ_AHEAD:
-                    yield _first_of(waiting)
-            while waiting:
-                yield _first_of(waiting)
-        finally:  # a consumer that stops early must not wait for images nobody wants
-            pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _first_of(
-    waiting: deque[tuple[ImageRecord, Future[NDArray[np.uint8] | SkippedImage]]],
-) -> tuple[ImageRecord, NDArray[np.uint8] | SkippedImage]:
-    image, future = waiting.popleft()
-    return image, future.result()
+def _held_bytes(image: ImageRecord) -> int:
+    """Bytes of the pixels, twice: while they are decoded the file is there too."""
+    return 2 * 3 * image.width * image.height
 
 
 def _read(image: ImageRecord, limits: ImageLimits) -> NDArray[np.uint8] | SkippedImage:

@@ -1,102 +1,104 @@
-"""A workspace: a folder with the object store, and the Iceberg tables over what is in it.
+"""A workspace: an object store, and the Iceberg tables over what is in it.
 
-    with Workspace.open(Path("maskwheel-data")) as workspace:
+    with Workspace.open("maskwheel-data") as workspace:            # or "s3://bucket/prefix"
         workspace.add_shards("masks", uris, commit_id="run-7")     # again: nothing happens
 
 Commits are idempotent: each snapshot carries its ``commit-id``, and a commit whose id is already
-in main's history does nothing. The look-up and the commit see the same snapshot (a commit fails
-when main has moved since), so two processes with the same commit id add its rows once.
+in the branch's history does nothing. The look-up and the commit see the same snapshot (a commit
+fails when the table has moved since), so two processes with the same commit id add its rows once.
 """
 
 from __future__ import annotations
 
-import json
-import logging
-import random
-import sqlite3
-import time
 from collections.abc import Callable, Sequence
-from contextlib import closing, suppress
-from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
 import pyarrow as pa
-from pyiceberg.catalog.sql import SqlCatalog
-from pyiceberg.exceptions import (
-    CommitFailedException,
-    NamespaceAlreadyExistsError,
-    NoSuchTableError,
-    TableAlreadyExistsError,
+from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.table import Table, Transaction
+from pyiceberg.table.refs import SnapshotRefType
+from pyiceberg.table.update.snapshot import ManageSnapshots
+
+from engine.config import load_settings
+from engine.dataset.catalog_database import back_off, open_catalog, retry
+from engine.dataset.catalog_rebuild import is_lost
+from engine.dataset.history import (
+    COMMIT_ID,
+    MAIN,
+    STAGED_ON,
+    Commit,
+    commit_history,
+    find_commit,
+    staged_commits,
 )
-from pyiceberg.table import Table
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
-
+from engine.dataset.schema_evolution import evolve
 from engine.dataset.schemas import TABLE_PROPERTIES, TABLES, TableName, iceberg_schema
-from engine.errors import TransientError, WorkspaceError
-from engine.objects import LocalStore, ObjectStore, file_uri
+from engine.dataset.table_catalog import NAMESPACE, TableCatalog
+from engine.dataset.workspace_record import (
+    WORKSPACE_FILE,
+    WorkspaceRecord,
+    claim_workspace,
+    is_workspace,
+)
+from engine.errors import BadInputError, WorkspaceError
+from engine.objects import LocalStore, ObjectStore
 
-__all__ = ["WORKSPACE_FILE", "Commit", "Workspace", "commit_history"]
+__all__ = ["WORKSPACE_FILE", "Commit", "Workspace", "commit_history", "is_workspace"]
 
-log = logging.getLogger(__name__)
-
-WORKSPACE_FILE = "workspace.json"
-_FORMAT = 1
-_NAMESPACE = "dataset"
-_COMMIT_ID = "commit-id"
-_BUSY_SECONDS = 30
-_ATTEMPTS = 30
 _LOOKS = 5
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """One commit in the history of a table's main branch.
-
-    Attributes:
-        commit_id: what the commit was for, e.g. a run's id; never twice in one history.
-        snapshot_id: the table's state right after it.
-        rows: rows of the table in that state.
-    """
-
-    commit_id: str
-    snapshot_id: int
-    rows: int
 
 
 class Workspace:
     """An open workspace; close it, or use it as a context manager.
 
     Attributes:
-        root: the folder, absolute, as recorded when the workspace was created.
-        store: the objects below the root (runs, releases).
+        address: where it is: an absolute folder, or ``s3://bucket/prefix``.
+        name: the last part of the address, for people.
+        workspace_id: unique.
+        store: the objects below the address (runs, releases, models, tables).
+        local_folder: where to keep what is of this machine only, such as training logs: the
+            folder itself, or for a bucket one in the user's data folder. It may not exist yet.
     """
 
-    def __init__(self, root: Path, store: ObjectStore, catalog: SqlCatalog) -> None:
-        self.root = root
-        self.store = store
+    def __init__(self, record: WorkspaceRecord, local_folder: Path, catalog: TableCatalog) -> None:
+        self.address: str = record.store.address
+        self.name: str = PurePosixPath(self.address).name
+        self.workspace_id: str = record.workspace_id
+        self.store: ObjectStore = record.store
+        self.local_folder = local_folder
         self._catalog = catalog
 
     @classmethod
-    def open(cls, root: Path, *, create: bool = True) -> Workspace:
-        """Open the workspace in a folder, creating both where there is none.
+    def open(cls, address: str | Path, *, create: bool = True) -> Workspace:
+        """Open the workspace in a folder or below a bucket's prefix; create it if there is none.
 
-        Any number of processes may open, and create, the same folder at once.
+        Any number of processes may open, and create, the same one at once. The catalog is a SQLite
+        file in the local folder unless the settings name a PostgreSQL database; one that does not
+        know the tables learns them from the workspace.
 
         Raises:
-            WorkspaceError: the folder is a file, holds something else, cannot be written, was
+            WorkspaceError: the place is a file, holds something else, cannot be written, was
                 moved or copied, is damaged, or comes from a newer version; or there is no
                 workspace and `create` is false.
-            TransientError: the catalog stayed busy.
-            BadInputError: a path that data-set addresses cannot hold.
+            TransientError: the catalog or the storage stayed busy, or cannot be reached.
+            BadInputError: an address that is none, or that data-set addresses cannot hold.
         """
-        root = _claim_folder(root, create=create)
-        catalog = _retry("open the catalog", lambda: _open_catalog(root))
-        workspace = cls(root, LocalStore(root), catalog)
+        record = claim_workspace(address, create=create)
+        settings = load_settings()
+        if isinstance(record.store, LocalStore):
+            folder = record.store.root
+        else:
+            folder = settings.local_folder.expanduser().resolve() / record.workspace_id
+        database = settings.database_url
+        catalog = open_catalog(
+            record.store,
+            record.workspace_id,
+            folder,
+            None if database is None else database.get_secret_value(),
+        )
+        workspace = cls(record, folder, catalog)
         try:
             for table in TABLES:
                 workspace._ensure_table(table)
@@ -108,6 +110,13 @@ class Workspace:
     def close(self) -> None:
         """Release the catalog's connections."""
         self._catalog.close()
+
+    def forget(self) -> None:
+        """Take the workspace out of the catalog's database; whoever opens it next enters it again.
+
+        For workspaces that are about to be deleted. Nothing in the workspace changes.
+        """
+        retry("forget the workspace", self._catalog.forget)
 
     def __enter__(self) -> Self:
         return self
@@ -129,7 +138,7 @@ class Workspace:
         """
         table = self._load(name)
         if table is None:
-            raise WorkspaceError(f"{self.root}: the catalog has no table {name}")
+            raise WorkspaceError(f"{self.address}: the catalog has no table {name}")
         return table
 
     def append_rows(
@@ -206,7 +215,107 @@ class Workspace:
                     f"expected {snapshot_id}; something outside Maskwheel moved it"
                 )
 
-        _retry(f"tag table {table}", attempt)
+        retry(f"tag table {table}", attempt)
+
+    def stage(
+        self,
+        table: TableName,
+        branch: str,
+        base_snapshot: int | None,
+        data: pa.Table | Sequence[str],
+        commit_id: str,
+    ) -> int:
+        """Add files or rows to a branch, once per commit id; main does not change.
+
+        The branch then holds `base_snapshot`, what was staged on it since, and this commit. A
+        branch that starts from another snapshot is started again: what was staged for a base that
+        is no longer wanted is left to garbage collection.
+
+        Args:
+            table: the table's name.
+            branch: made when it is not there, e.g. a run's id.
+            base_snapshot: the state to build on; None: nothing.
+            data: addresses of Parquet files, which become the table's where they are; or rows with
+                the table's columns. None of either: the commit still appears in the history.
+            commit_id: what the commit is for; nothing happens when it is part of the base.
+
+        Returns:
+            The snapshot that holds the base and the commit.
+
+        Raises:
+            BadInputError: the branch's name is ``main`` or a tag's.
+            WorkspaceError: the base is not a snapshot of the table.
+            TransientError: others committed first every time, or the catalog stayed busy.
+        """
+
+        def attempt() -> int:
+            state = self.table(table)
+            _check_branch(state, branch)
+            if base_snapshot is not None and state.snapshot_by_id(base_snapshot) is None:
+                raise WorkspaceError(f"table {table} has no snapshot {base_snapshot} to stage on")
+            if find_commit(state, commit_id, base_snapshot) and base_snapshot is not None:
+                return base_snapshot
+            staged = staged_commits(state, branch, base_snapshot)
+            for commit in staged or ():
+                if commit.commit_id == commit_id:
+                    return commit.snapshot_id
+            if not state.metadata.snapshots:
+                # Iceberg lets only main be written in a table without any snapshot.
+                state.add_files([], branch=None)
+            with state.transaction() as transaction:
+                if staged is None:
+                    _start_branch(transaction, branch, base_snapshot)
+                properties = {COMMIT_ID: commit_id, STAGED_ON: branch}
+                if isinstance(data, pa.Table):
+                    transaction.append(data, properties, branch=branch)
+                else:
+                    transaction.add_files(
+                        list(data), properties, check_duplicate_files=False, branch=branch
+                    )
+            return state.refs()[branch].snapshot_id
+
+        return retry(f"stage {commit_id} on branch {branch} of table {table}", attempt)
+
+    def set_main(self, table: TableName, snapshot_id: int) -> None:
+        """Make a snapshot the table's main state; also one from before, or from a branch.
+
+        Raises:
+            WorkspaceError: the table has no such snapshot.
+            TransientError: others committed first every time, or the catalog stayed busy.
+        """
+
+        def attempt() -> None:
+            state = self.table(table)
+            if state.snapshot_by_id(snapshot_id) is None:
+                raise WorkspaceError(f"table {table} has no snapshot {snapshot_id} for its main")
+            if state.metadata.current_snapshot_id != snapshot_id:
+                state.manage_snapshots().set_current_snapshot(snapshot_id).commit()
+
+        retry(f"set main of table {table}", attempt)
+
+    def drop_branch(self, table: TableName, branch: str) -> None:
+        """Forget a branch, if it is there; garbage collection may then take what only it held.
+
+        Raises:
+            BadInputError: the name is ``main`` or a tag's.
+            TransientError: others committed first every time, or the catalog stayed busy.
+        """
+
+        def attempt() -> None:
+            state = self.table(table)
+            _check_branch(state, branch)
+            if branch in state.refs():
+                state.manage_snapshots().remove_branch(branch).commit()
+
+        retry(f"drop branch {branch} of table {table}", attempt)
+
+    def branches(self, table: TableName) -> dict[str, int]:
+        """Return the head of each branch but main, by name."""
+        return {
+            name: ref.snapshot_id
+            for name, ref in sorted(self.table(table).refs().items())
+            if ref.snapshot_ref_type == SnapshotRefType.BRANCH and name != MAIN
+        }
 
     def _commit(
         self,
@@ -219,171 +328,70 @@ class Workspace:
             for commit in commit_history(base):
                 if commit.commit_id == commit_id:
                     return commit.snapshot_id
-            if not write(base, {_COMMIT_ID: commit_id}):
+            if not write(base, {COMMIT_ID: commit_id}):
                 return None
             return commit_history(base)[-1].snapshot_id
 
-        return _retry(f"commit {commit_id} to table {name}", attempt)
+        return retry(f"commit {commit_id} to table {name}", attempt)
 
     def _load(self, name: TableName) -> Table | None:
         # A reader may come between two commits of others and find the metadata file that it was
         # told of already deleted: the next look finds the newer one.
         for number in range(_LOOKS):
             try:
-                return _retry(
-                    f"load table {name}", lambda: self._catalog.load_table((_NAMESPACE, name))
+                return retry(
+                    f"load table {name}", lambda: self._catalog.load_table((NAMESPACE, name))
                 )
             except NoSuchTableError:
                 return None
             except FileNotFoundError as error:
                 missing = error
-                _back_off(number)
+                back_off(number)
         raise WorkspaceError(
-            f"{self.root}: table {name} has lost its metadata ({missing}); restore the folder "
-            "'tables' from a backup"
+            f"{self.address}: table {name} has lost its metadata ({missing}); restore the folder "
+            "'tables' from a backup, or `maskwheel doctor --rebuild-catalog` takes an older state"
         ) from missing
 
     def _ensure_table(self, name: TableName) -> None:
-        if self._load(name) is not None:
-            return
         schema = iceberg_schema(name)
+
+        def is_there() -> bool:
+            table = self._load(name)
+            if table is not None:
+                evolve(table, schema)
+            return table is not None
+
+        what = f"bring table {name} up to date"
+        if retry(what, is_there):
+            return
+        if is_lost(self.store, name) and not retry(what, is_there):
+            raise WorkspaceError(
+                f"{self.address}: table {name} is lost: it was there, but neither the catalog nor "
+                "the commit log knows it; `maskwheel doctor --rebuild-catalog` finds it"
+            )
+        first = iceberg_schema(name, first_version=True)
         properties = {
             **TABLE_PROPERTIES,
-            "schema.name-mapping.default": schema.name_mapping.model_dump_json(),
+            "schema.name-mapping.default": first.name_mapping.model_dump_json(),
         }
-
-        def attempt() -> None:
-            # Another process may be first, between each question and its act.
-            if not self._catalog.namespace_exists(_NAMESPACE):
-                with suppress(NamespaceAlreadyExistsError, IntegrityError):
-                    self._catalog.create_namespace(_NAMESPACE)
-            with suppress(TableAlreadyExistsError):
-                self._catalog.create_table(
-                    (_NAMESPACE, name),
-                    schema,
-                    location=file_uri(self.root / "tables" / name),
-                    properties=properties,
-                )
-
-        _retry(f"create table {name}", attempt)
+        retry(f"create table {name}", lambda: self._catalog.make_table(name, first, properties))
+        if first.as_struct() != schema.as_struct():
+            retry(what, is_there)
 
 
-def commit_history(table: Table) -> list[Commit]:
-    """Return the commits of the table's main branch that carry a commit id, oldest first."""
-    snapshots = {snapshot.snapshot_id: snapshot for snapshot in table.metadata.snapshots}
-    commits: list[Commit] = []
-    snapshot = table.current_snapshot()
-    while snapshot is not None:
-        summary = snapshot.summary
-        if summary is not None and (commit_id := summary.get(_COMMIT_ID)) is not None:
-            rows = int(summary.get("total-records") or 0)
-            commits.append(Commit(commit_id, snapshot.snapshot_id, rows))
-        parent = snapshot.parent_snapshot_id
-        snapshot = None if parent is None else snapshots.get(parent)
-    return commits[::-1]
-
-
-def _claim_folder(root: Path, *, create: bool) -> Path:
-    """Return the recorded root of the workspace in `root`, creating its record if absent."""
-    path = root.expanduser().resolve()
-    store = LocalStore(path)
-    # Listed before the record is looked for: a concurrent creator writes the record first.
-    others = _visible_names(path)
-    if store.exists(WORKSPACE_FILE):
-        return _recorded_root(store)
-    if not create:
-        raise WorkspaceError(f"{path} holds no workspace; make one with `maskwheel auto` or ingest")
-    if others:
-        raise WorkspaceError(
-            f"{path} is not a workspace: it holds {', '.join(others[:3])}"
-            f"{', ...' if len(others) > 3 else ''}; name a new or an empty folder"
+def _check_branch(table: Table, branch: str) -> None:
+    taken = table.refs().get(branch)
+    is_tag = taken is not None and taken.snapshot_ref_type == SnapshotRefType.TAG
+    if not branch or branch == MAIN or is_tag:
+        raise BadInputError(
+            f"got the branch name {branch!r}; expected one that is neither {MAIN!r} nor a release's"
         )
-    record = {"format": _FORMAT, "root": str(path)}
-    store.put_if_absent(WORKSPACE_FILE, json.dumps(record, indent=2).encode())
-    return _recorded_root(store)
 
 
-def _visible_names(folder: Path) -> list[str]:
-    try:
-        return sorted(entry.name for entry in folder.iterdir() if not entry.name.startswith("."))
-    except FileNotFoundError:
-        return []
-    except NotADirectoryError:
-        raise WorkspaceError(f"{folder} is a file; expected a folder for the workspace") from None
-    except OSError as error:
-        raise WorkspaceError(f"{folder} cannot be read: {error}") from error
-
-
-def _recorded_root(store: LocalStore) -> Path:
-    path = store.root / WORKSPACE_FILE
-    try:
-        record = json.loads(store.get(WORKSPACE_FILE))
-        version, root = int(record["format"]), Path(record["root"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise WorkspaceError(f"{path} is damaged ({error!r}); restore it from a backup") from error
-    if version > _FORMAT:
-        raise WorkspaceError(
-            f"{path} has format {version}, this version reads up to {_FORMAT}; update maskwheel"
-        )
-    # The tables hold absolute addresses. A link or mount that leads from the old place to this
-    # one keeps them right, so the recorded root is used, not the path that was given.
-    if not root.is_dir() or not root.samefile(store.root):
-        raise WorkspaceError(
-            f"the workspace in {store.root} was made in {root} and its tables point there: move "
-            f"it back, or make {root} a symbolic link to {store.root}"
-        )
-    return root
-
-
-def _open_catalog(root: Path) -> SqlCatalog:
-    database = root / "catalog.db"
-    address = URL.create("sqlite", database=str(database), query={"timeout": str(_BUSY_SECONDS)})
-    try:
-        with closing(sqlite3.connect(database, timeout=_BUSY_SECONDS)) as connection:
-            # Readers and the one writer do not wait for each other. The mode sticks to the file;
-            # where the file system has no shared memory SQLite keeps its rollback journal.
-            connection.execute("PRAGMA journal_mode=WAL")
-        return SqlCatalog(
-            "maskwheel",
-            **{
-                "uri": address.render_as_string(),
-                "warehouse": file_uri(root / "tables"),
-                "py-io-impl": "engine.dataset.durable_io.DurableFileIO",
-            },
-        )
-    except (OperationalError, sqlite3.OperationalError) as error:
-        if _is_passing(error):
-            raise
-        raise WorkspaceError(f"{database} cannot be opened: {error}") from error
-    except (DatabaseError, sqlite3.DatabaseError) as error:
-        raise WorkspaceError(
-            f"{database} is not a catalog ({error}); restore it from a backup"
-        ) from error
-
-
-def _is_passing(error: Exception) -> bool:
-    """Whether SQLite's error is one of company: a lock, or another's "create table"."""
-    text = str(error)
-    return "locked" in text or "busy" in text or "already exists" in text
-
-
-def _retry(what: str, attempt: Callable[[], T]) -> T:
-    for number in range(_ATTEMPTS):
-        try:
-            return attempt()
-        except CommitFailedException as error:
-            last: Exception = error
-        except (OperationalError, sqlite3.OperationalError) as error:
-            if not _is_passing(error):
-                raise WorkspaceError(f"the catalog failed to {what}: {error}") from error
-            last = error
-        log.debug("%s: attempt %d lost to another process: %s", what, number + 1, last)
-        _back_off(number)
-    raise TransientError(
-        f"could not {what}: other processes were first {_ATTEMPTS} times; run the command again"
-    ) from last
-
-
-def _back_off(attempt: int) -> None:
-    ceiling = min(0.02 * 2**attempt, 2.0)
-    time.sleep(random.uniform(ceiling / 4, ceiling))  # noqa: S311  (spreads rivals; no secret)
+def _start_branch(transaction: Transaction, branch: str, base: int | None) -> None:
+    """Let the branch begin at `base`, from wherever it is; rivals that moved it meanwhile win."""
+    change = ManageSnapshots(transaction)
+    if base is not None:
+        change.create_branch(base, branch).commit()
+    elif branch in transaction.table_metadata.refs:
+        change.remove_branch(branch).commit()

@@ -2,7 +2,7 @@
 
     for run in plan_runs(workspace, image_ids, recipe, images_per_shard=64, now=now):
         for shard in pending_shards(workspace.store, run): ...       # the workers' part
-        release = commit_run(workspace, run)
+        release = commit_run(workspace, run, gate)
 
 A run is a manifest, ``runs/<run_id>/run.json``, written once. The runs of one recipe are numbered,
 and only one planner can take a number: the others plan again, now knowing its images. So no image
@@ -14,17 +14,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 from pyiceberg.expressions import EqualTo, Reference
 from pyiceberg.expressions.literals import literal
 
-from engine.dataset.catalog import Commit, Workspace, commit_history
-from engine.dataset.releases import list_releases, next_release_name, tag_releases, write_release
+from engine.dataset.catalog import Workspace
+from engine.dataset.publishing import Gate, Publication, publish, published_as, settle
+from engine.dataset.releases import latest_release, list_releases, scan
 from engine.dataset.schemas import arrow_schema
 from engine.dataset.shards import ImageStatus, Provenance, read_shard_statuses
 from engine.errors import BadInputError, WorkspaceError
@@ -33,23 +37,35 @@ from engine.records import Release, Shard, SkippedImage
 
 __all__ = [
     "Recipe",
+    "RunKind",
     "RunManifest",
+    "Stage",
     "commit_run",
     "load_run",
     "pending_shards",
     "plan_runs",
+    "publish_run",
     "record_unusable",
+    "run_exists",
     "run_statuses",
     "shard_size",
     "unusable_files",
 ]
 
+RunKind = Literal["auto", "import"]
+Stage = Literal["manual", "semi", "auto"]
+
 _SHARDS, _MIN_SHARD, _MAX_SHARD = 200, 4, 512
 _UNUSABLE = "unusable.json"
+# Every task reads its run's plan: of more images than this, the plans would cost more than the rest.
+MOST_IMAGES_OF_A_RUN = 131_072
+# Footers are small and a bucket answers slowly: they are read side by side.
+_READERS = 16
 
 # Reasons to skip an image that may be gone the next time: a drive that was not mounted, a file that
 # was put back. Such an image is tried again; all other images count as done, masks or not.
-_PASSING_REASONS = ("not-found", "unreadable", "changed")
+_PASSING_REASONS = ("not-found", "unreadable", "forbidden", "unreachable", "changed")
+_NO_IDS: NDArray[np.int64] = np.empty(0, np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,16 +104,20 @@ class RunManifest:
     """The plan of a run; never changes once written.
 
     Attributes:
-        run_id: ``"auto-<recipe id>-<number>"``.
+        run_id: ``"auto-<recipe id>-<number>"``; of an import, ``"import-..."``.
         recipe: what the images are masked with.
         created_at: UTC; the time on everything that the run makes.
         shards: the images, cut into tasks, ascending.
+        kind: whether a model makes the masks here, or they come from elsewhere.
+        stage: what stands on its masks.
     """
 
     run_id: str
     recipe: Recipe
     created_at: datetime
     shards: tuple[Shard, ...]
+    kind: RunKind = "auto"
+    stage: Stage = "auto"
 
     @property
     def provenance(self) -> Provenance:
@@ -106,6 +126,7 @@ class RunManifest:
             run_id=self.run_id,
             recipe_id=self.recipe.recipe_id,
             model_id=self.recipe.model_id,
+            stage=self.stage,
             created_at=self.created_at,
         )
 
@@ -116,8 +137,11 @@ def plan_runs(
     recipe: Recipe,
     images_per_shard: int,
     now: datetime,
+    *,
+    kind: RunKind = "auto",
+    stage: Stage = "auto",
 ) -> list[RunManifest]:
-    """Return what is to be done: the recipe's unfinished runs, then one for the other images.
+    """Return what is to be done: the recipe's unfinished runs, then new ones for other images.
 
     Args:
         workspace: the data set.
@@ -126,6 +150,8 @@ def plan_runs(
         recipe: what to mask them with.
         images_per_shard: at least 1; a resumed run keeps the size it was planned with.
         now: UTC; start of the new run.
+        kind: of the new run; always the same for one recipe.
+        stage: of the new run's masks; likewise.
 
     Returns:
         Runs to complete and commit, in this order; empty when nothing is left to do. A run whose
@@ -137,18 +163,23 @@ def plan_runs(
     """
     if images_per_shard < 1:
         raise BadInputError(f"got {images_per_shard} images per shard; expected at least 1")
+    settle(workspace)
     while True:
-        runs = _runs_of(workspace.store, recipe)
         releases = list_releases(workspace)
-        tag_releases(workspace, releases)
-        released = {run_id for release in releases for run_id in release.runs}
-        unfinished = [load_run(workspace.store, run) for run in runs if run not in released]
-        # Read after the releases: what was committed meanwhile is then in one of the two.
-        left = _uncovered(workspace, image_ids, recipe, unfinished)
+        published = {run_id for release in releases for run_id in release.runs}
+        runs = _runs_of(workspace.store, recipe, published, kind)
+        unfinished = [load_run(workspace.store, run) for run in runs if run not in published]
+        # Coverage is the latest release's: images of a run that was rolled back are free again.
+        # What is published meanwhile still counts as unfinished.
+        covered = _covered(workspace, releases[-1], recipe) if releases else _NO_IDS
+        left = _left(image_ids, covered, unfinished)
         if not left:
             return unfinished
-        manifest = _new_run(_run_id(recipe, len(runs) + 1), recipe, left, images_per_shard, now)
-        if workspace.store.put_if_absent(_key(manifest.run_id), _to_json(manifest)):
+        run_id = _run_id(recipe, len(runs) + 1, kind)
+        manifest = _new_run(run_id, recipe, left[:MOST_IMAGES_OF_A_RUN], images_per_shard, now)
+        manifest = replace(manifest, kind=kind, stage=stage)
+        created = workspace.store.put_if_absent(_key(manifest.run_id), _to_json(manifest))
+        if created and len(left) <= MOST_IMAGES_OF_A_RUN:
             return [*unfinished, manifest]
 
 
@@ -159,6 +190,11 @@ def shard_size(images: int) -> int:
     have large ones, so that there are never too many files.
     """
     return min(max(images // _SHARDS, _MIN_SHARD), _MAX_SHARD)
+
+
+def run_exists(store: ObjectStore, run_id: str) -> bool:
+    """Return whether a run of the automatic stage was planned under this id."""
+    return store.exists(_key(run_id))
 
 
 def load_run(store: ObjectStore, run_id: str) -> RunManifest:
@@ -177,6 +213,8 @@ def load_run(store: ObjectStore, run_id: str) -> RunManifest:
                 Shard(fields["run_id"], index, tuple(image_ids))
                 for index, image_ids in enumerate(fields["shards"])
             ),
+            kind=fields.get("kind", "auto"),
+            stage=fields.get("stage", "auto"),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise WorkspaceError(f"{store.uri(_key(run_id))} is damaged: {error!r}") from error
@@ -223,113 +261,122 @@ def unusable_files(store: ObjectStore, run_ids: Sequence[str]) -> tuple[SkippedI
     return tuple(found.values())
 
 
-def commit_run(workspace: Workspace, manifest: RunManifest) -> Release:
-    """Add a complete run to the tables and make its release. Replayable, also concurrently.
-
-    Runs enter table ``masks`` one after another; ``image_runs`` and the releases follow in that
-    order. A commit first completes the runs before its own that were interrupted: everything that
-    it takes is in the store. So a release always has both tables at the same run.
+def commit_run(
+    workspace: Workspace,
+    manifest: RunManifest,
+    gate: Gate | None = None,
+    *,
+    accepted: str | None = None,
+) -> Release:
+    """Publish a complete run. Replayable, also concurrently; see `publish`.
 
     Returns:
         The run's release; the same one however often and from wherever it is committed.
 
     Raises:
+        RefusedError: the gate refused and nobody accepted it; nothing is published.
         WorkspaceError: shards that are missing, or a workspace that cannot be written.
         TransientError: the catalog stayed busy.
     """
-    store = workspace.store
-    if pending := pending_shards(store, manifest):
+    # Asked before the footers are read, which takes long for a large run.
+    latest = latest_release(workspace)
+    if latest is not None and manifest.run_id in latest.runs:
+        done = published_as(list_releases(workspace), manifest.run_id)
+        if done is not None:
+            settle(workspace)
+            return done
+    if pending := pending_shards(workspace.store, manifest):
         raise WorkspaceError(
             f"run {manifest.run_id} lacks {len(pending)} of {len(manifest.shards)} shards; run "
             "the same command again to make them"
         )
-    uris = [
-        store.uri(shard.key)
-        for shard in manifest.shards
-        if any(status.masks for status in read_shard_statuses(store, shard))
-    ]
-    workspace.add_shards("masks", uris, commit_id=manifest.run_id)
-    while True:
-        releases = list_releases(workspace)
-        released = {run_id for release in releases for run_id in release.runs}
-        if manifest.run_id in released:
-            tag_releases(workspace, releases)
-            return next(r for r in releases if manifest.run_id in r.runs)
-        history = commit_history(workspace.table("masks"))
-        due = next(commit for commit in history if commit.commit_id not in released)
-        _publish(workspace, due, releases)
+    publication = _publication(workspace.store, manifest)
+    return publish(workspace, publication, gate, accepted=accepted)
 
 
-def _publish(workspace: Workspace, masks: Commit, releases: Sequence[Release]) -> None:
-    """Bring a run of table ``masks`` into ``image_runs`` and write its release.
+def publish_run(
+    workspace: Workspace, run_id: str, gate: Gate | None = None, *, accepted: str | None = None
+) -> Release:
+    """Publish a run by its id, e.g. one that the gate refused and a person accepts.
 
-    Another process may do the same, or be ahead: then the release's name is taken.
+    Raises:
+        BadInputError: there is no such run.
+        RefusedError, WorkspaceError, TransientError: as `commit_run`.
     """
-    manifest = load_run(workspace.store, masks.commit_id)
-    image_runs = workspace.append_rows(
-        "image_runs", _image_run_rows(workspace.store, manifest), commit_id=manifest.run_id
-    )
-    images = commit_history(workspace.table("images"))
-    if image_runs is None or not images:
-        raise WorkspaceError(f"run {manifest.run_id} is about images that were never ingested")
-    parent = releases[-1] if releases else None
-    models = (*(parent.models if parent else ()), manifest.recipe.model_id)
-    release = Release(
-        name=next_release_name(releases),
-        snapshots={
-            "images": images[-1].snapshot_id,
-            "masks": masks.snapshot_id,
-            "image_runs": image_runs,
-        },
-        runs=(*(parent.runs if parent else ()), manifest.run_id),
-        models=tuple(dict.fromkeys(models)),
-        parent=parent.name if parent else None,
-        images=images[-1].rows,
-        masks=masks.rows,
-        created_at=manifest.created_at,
-    )
-    write_release(workspace, release)
+    if not run_exists(workspace.store, run_id):
+        raise BadInputError(
+            f"got the run {run_id!r}, which this workspace does not have; its runs are the folders "
+            f"in {workspace.store.uri('runs')}"
+        )
+    return commit_run(workspace, load_run(workspace.store, run_id), gate, accepted=accepted)
 
 
-def _image_run_rows(store: ObjectStore, manifest: RunManifest) -> pa.Table:
+def _publication(store: ObjectStore, manifest: RunManifest) -> Publication:
+    def image_runs(shard: Shard) -> pa.Table:
+        rows = [{**asdict(status), **common} for status in read_shard_statuses(store, shard)]
+        return pa.Table.from_pylist(rows, schema=arrow_schema("image_runs"))
+
     common = {
         "run_id": manifest.run_id,
         "recipe_id": manifest.recipe.recipe_id,
         "created_at": manifest.created_at,
     }
-    rows = [{**asdict(status), **common} for status in run_statuses(store, manifest)]
-    return pa.Table.from_pylist(rows, schema=arrow_schema("image_runs"))
-
-
-def _uncovered(
-    workspace: Workspace,
-    image_ids: Collection[int],
-    recipe: Recipe,
-    unfinished: Sequence[RunManifest],
-) -> list[int]:
-    committed = (
-        workspace.table("image_runs")
-        .scan(
-            row_filter=EqualTo(term=Reference("recipe_id"), value=literal(recipe.recipe_id)),
-            selected_fields=("image_id", "reason"),
-        )
-        .to_arrow()
+    with ThreadPoolExecutor(_READERS) as pool:
+        rows = list(pool.map(image_runs, manifest.shards))
+    with_masks = (
+        shard
+        for shard, of_shard in zip(manifest.shards, rows, strict=True)
+        if pc.any(pc.greater(of_shard["masks"], 0)).as_py()
     )
-    may_pass = pc.is_in(committed["reason"], value_set=pa.array(_PASSING_REASONS))
-    committed = committed.filter(pc.invert(may_pass))
+    return Publication(
+        commit_id=manifest.run_id,
+        kind="import" if manifest.kind == "import" else "run",
+        created_at=manifest.created_at,
+        files=tuple(store.uri(shard.key) for shard in with_masks),
+        image_runs=pa.concat_tables(rows),
+        runs=(manifest.run_id,),
+        models=(manifest.recipe.model_id,) if manifest.recipe.model_id else (),
+        configs={manifest.run_id: manifest.recipe.config_json},
+    )
+
+
+def _covered(workspace: Workspace, release: Release, recipe: Recipe) -> NDArray[np.int64]:
+    """Return the images that a recipe has masked, or tried in vain, in a release."""
+    rows = scan(
+        workspace,
+        release,
+        "image_runs",
+        ("image_id", "reason"),
+        EqualTo(term=Reference("recipe_id"), value=literal(recipe.recipe_id)),
+    )
+    may_pass = pc.is_in(rows["reason"], value_set=pa.array(_PASSING_REASONS))
+    image_ids: NDArray[np.int64] = rows.filter(pc.invert(may_pass))["image_id"].to_numpy()
+    return image_ids
+
+
+def _left(
+    image_ids: Collection[int], covered: NDArray[np.int64], unfinished: Sequence[RunManifest]
+) -> list[int]:
     planned = [i for run in unfinished for shard in run.shards for i in shard.image_ids]
-    covered = np.union1d(committed["image_id"].to_numpy(), np.asarray(planned, dtype=np.int64))
+    taken = np.union1d(covered, np.asarray(planned, dtype=np.int64))
     wanted = np.fromiter(image_ids, dtype=np.int64, count=len(image_ids))
-    left: list[int] = np.setdiff1d(wanted, covered).tolist()
+    left: list[int] = np.setdiff1d(wanted, taken).tolist()
     return left
 
 
-def _runs_of(store: ObjectStore, recipe: Recipe) -> list[str]:
-    """Return the ids of a recipe's runs: numbered without gaps, as each takes the first free."""
+def _runs_of(
+    store: ObjectStore, recipe: Recipe, published: Collection[str], kind: RunKind
+) -> list[str]:
+    """Return the ids of a recipe's runs: numbered without gaps, as each takes the first free.
+
+    The number of a published run stays taken even if its manifest was removed.
+    """
     runs: list[str] = []
-    while store.exists(_key(run_id := _run_id(recipe, len(runs) + 1))):
+    while True:
+        run_id = _run_id(recipe, len(runs) + 1, kind)
+        if run_id not in published and not store.exists(_key(run_id)):
+            return runs
         runs.append(run_id)
-    return runs
 
 
 def _new_run(
@@ -343,8 +390,8 @@ def _new_run(
     return RunManifest(run_id, recipe, now, tuple(shards))
 
 
-def _run_id(recipe: Recipe, number: int) -> str:
-    return f"auto-{recipe.recipe_id}-{number:04d}"
+def _run_id(recipe: Recipe, number: int, kind: RunKind) -> str:
+    return f"{kind}-{recipe.recipe_id}-{number:04d}"
 
 
 def _key(run_id: str) -> str:
@@ -359,6 +406,8 @@ def _to_json(manifest: RunManifest) -> bytes:
         "model_id": manifest.recipe.model_id,
         "config": json.loads(manifest.recipe.config_json),
         "created_at": manifest.created_at.isoformat(),
+        "kind": manifest.kind,
+        "stage": manifest.stage,
         "shards": [shard.image_ids for shard in manifest.shards],
     }
     return json.dumps(fields).encode()

@@ -2,13 +2,16 @@
 
     iceberg_schema("masks"), arrow_schema("masks")
 
+Columns are added at the end, optional, with the next free field id (`_Column.field_id`), and never
+renumbered: files outlive versions, and are read by id.
+
 Boxes are flat columns (``bbox_x``, ...), so that SQL and min/max pruning reach them.
 ``point_coords`` is SA-1B's ``[[x, y]]``: a row maps to an annotation without a conversion.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -34,6 +37,8 @@ TABLE_PROPERTIES: Mapping[str, str] = {
     "format-version": "2",
     "write.parquet.compression-codec": "zstd",
     "write.parquet.compression-level": "3",
+    # Small enough that finding one shard's images reads a few thousand rows per file.
+    "write.parquet.row-group-limit": "8192",
     "commit.manifest-merge.enabled": "true",
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "20",
@@ -50,10 +55,21 @@ _Kind = Literal["int", "long", "double", "string", "timestamp", "points"]
 
 @dataclass(frozen=True, slots=True)
 class _Column:
+    """A column.
+
+    Attributes:
+        name: as in SQL.
+        kind: its type; ``"points"`` takes two more ids, right after the first version's columns.
+        doc: what it holds.
+        required: whether every row has a value.
+        field_id: for a column of a later version; None: its place in the first version, from 1.
+    """
+
     name: str
     kind: _Kind
     doc: str
     required: bool = True
+    field_id: int | None = None
 
 
 _COLUMNS: Mapping[TableName, tuple[_Column, ...]] = {
@@ -106,19 +122,26 @@ _COLUMNS: Mapping[TableName, tuple[_Column, ...]] = {
 }
 
 
-def iceberg_schema(table: TableName) -> Schema:
-    """Return the table's Iceberg schema; fields are numbered from 1 in column order."""
+def iceberg_schema(table: TableName, *, first_version: bool = False) -> Schema:
+    """Return the table's Iceberg schema.
+
+    Args:
+        table: the table's name.
+        first_version: without the columns that were added later. New tables begin with these:
+            Iceberg numbers the fields of a new table itself, and would number them differently.
+    """
     columns = _COLUMNS[table]
     return Schema(
         *(
             NestedField(
-                field_id=i,
+                field_id=column.field_id or i,
                 name=column.name,
-                field_type=_iceberg_type(column.kind, len(columns)),
+                field_type=_iceberg_type(column.kind, _first_version(columns)),
                 required=column.required,
                 doc=column.doc,
             )
             for i, column in enumerate(columns, start=1)
+            if column.field_id is None or not first_version
         )
     )
 
@@ -128,10 +151,17 @@ def arrow_schema(table: TableName) -> pa.Schema:
     columns = _COLUMNS[table]
     return pa.schema(
         _arrow_field(
-            column.name, _arrow_type(column.kind, len(columns)), i, nullable=not column.required
+            column.name,
+            _arrow_type(column.kind, _first_version(columns)),
+            column.field_id or i,
+            nullable=not column.required,
         )
         for i, column in enumerate(columns, start=1)
     )
+
+
+def _first_version(columns: Sequence[_Column]) -> int:
+    return sum(column.field_id is None for column in columns)
 
 
 def _iceberg_type(kind: _Kind, last_column_id: int) -> IcebergType:

@@ -104,7 +104,7 @@ def _page(
         style=style,
         script=script,
         release=escape(release.name),
-        workspace=escape(workspace.root.name),
+        workspace=escape(workspace.name),
         created=f"{release.created_at:%d %B %Y, %H:%M} UTC",
         created_iso=release.created_at.isoformat(),
         tiles=_tiles(release, statistics),

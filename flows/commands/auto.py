@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flows.commands.options import json_option, print_json, workspace_option, workspace_path
+from flows.commands.options import json_option, print_json, workspace_address, workspace_option
 
 if TYPE_CHECKING:
     from engine.records import AutomaticOutcome
@@ -28,7 +28,8 @@ Examples:
   maskwheel auto photos/ --model champion               the model that was promoted last
   maskwheel auto photos/ --points-per-side 16 --pred-iou-thresh 0.6
 
-The same command again masks only what is new; after an interruption it goes on where it was.""",
+The same command again masks only what is new; after an interruption it goes on where it was.
+Exit code 4: an audit of the new masks refused to publish them; they are kept, and it says why.""",
 )
 @click.argument("photos", nargs=-1, required=True)
 @workspace_option
@@ -76,7 +77,7 @@ The same command again masks only what is new; after an interruption it goes on 
 @json_option
 def command(
     photos: tuple[str, ...],
-    workspace: Path | None,
+    workspace: str | None,
     model: str,
     device: str | None,
     precision: str,
@@ -92,27 +93,34 @@ def command(
     """
     from flows.runtime import prepare_prefect
 
-    root = workspace_path(workspace)
+    address = workspace_address(workspace)
     prepare_prefect(verbose=bool(click.get_current_context().find_root().params["verbose"]))
     from engine.automatic.config import AutomaticConfig
     from engine.automatic.shard_worker import ModelSpec, cached_model, pinned
     from engine.dataset.ingest import expand_inputs
+    from engine.objects import absolute_address
 
     explicit = {name: value for name, value in settings.items() if value is not None}
     # A wrong path, model or setting is told before anything is started.
     expand_inputs(photos)
-    model = pinned(ModelSpec(model, device, precision, str(root))).model
-    sam = cached_model(ModelSpec(model, device, precision, str(root)))
+    model = pinned(ModelSpec(model, device, precision, address)).model
+    sam = cached_model(ModelSpec(model, device, precision, address))
     AutomaticConfig.for_model(sam, explicit, preset)
+    from flows.commands.audit_table import explained_refusals
     from flows.commands.progress_bar import ProgressBar
     from flows.fully_automatic import fully_automatic
     from flows.progress import listening
     from flows.runtime import tagged
 
-    with ProgressBar() as bar, listening(bar), tagged("automatic", f"model:{Path(model).name}"):
+    with (
+        explained_refusals(address, quiet=as_json),
+        ProgressBar() as bar,
+        listening(bar),
+        tagged("automatic", f"model:{Path(model).name}"),
+    ):
         outcome = fully_automatic(
             photos=list(photos),
-            workspace=str(root),
+            workspace=address,
             model=model,
             device=device,
             precision=precision,
@@ -120,20 +128,20 @@ def command(
             settings=explicit,
             images_per_shard=images_per_shard,
         )
-        folder = _draw_overlays(root, bar) if overlays and outcome.release else None
+        folder = _draw_overlays(address, bar) if overlays and outcome.release else None
     if as_json:
-        print_json({**asdict(outcome), "workspace": root.resolve(), "overlays": folder})
+        print_json({**asdict(outcome), "workspace": absolute_address(address), "overlays": folder})
     else:
-        _show(outcome, root, folder)
+        _show(outcome, address, folder)
 
 
-def _draw_overlays(root: Path, bar: ProgressBar) -> Path:
+def _draw_overlays(address: str, bar: ProgressBar) -> Path:
     from engine.dataset.catalog import Workspace
     from engine.dataset.releases import latest_release
     from engine.quality.overlays import write_overlays
 
-    folder = root / "overlays"
-    with Workspace.open(root) as opened:
+    with Workspace.open(address) as opened:
+        folder = opened.local_folder / "overlays"
         release = latest_release(opened)
         if release is not None:
             bar.stage("overlays", release.images)
@@ -141,7 +149,7 @@ def _draw_overlays(root: Path, bar: ProgressBar) -> Path:
     return folder
 
 
-def _show(outcome: AutomaticOutcome, root: Path, overlays: Path | None) -> None:
+def _show(outcome: AutomaticOutcome, address: str, overlays: Path | None) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -161,7 +169,7 @@ def _show(outcome: AutomaticOutcome, root: Path, overlays: Path | None) -> None:
     reasons = Counter(image.reason for image in outcome.skipped)
     table.add_row("skipped", ", ".join(f"{n} {r}" for r, n in reasons.items()) or "0")
     table.add_row("release", outcome.release or "none: there was nothing to mask")
-    table.add_row("masks are in", str(root / "runs" / "*" / "masks-*.parquet"))
+    table.add_row("masks are in", f"{address}/runs/*/masks-*.parquet")
     if overlays is not None:
         table.add_row("overlays are in", str(overlays))
     console = Console()
@@ -175,4 +183,4 @@ def _show(outcome: AutomaticOutcome, root: Path, overlays: Path | None) -> None:
             "Nothing to do: this model and these settings have masked all of these images before."
         )
     if outcome.release:
-        console.print(f"Next: maskwheel report -w {root}", highlight=False, soft_wrap=True)
+        console.print(f"Next: maskwheel report -w {address}", highlight=False, soft_wrap=True)

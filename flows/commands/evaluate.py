@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from flows.commands.options import json_option, workspace_option, workspace_path
+from flows.commands.options import json_option, workspace_address, workspace_option
 
 if TYPE_CHECKING:
     from engine.dataset.labelled_sets import LabelledSet
@@ -104,7 +104,7 @@ def command(
     model: str,
     data: tuple[str, ...],
     more_data: tuple[str, ...],
-    workspace: Path | None,
+    workspace: str | None,
     tasks: tuple[str, ...],
     split: str | None,
     hold_out: int | None,
@@ -131,7 +131,7 @@ def command(
     from engine.evaluation.tables import report_json
     from flows.commands.progress_bar import ProgressBar
 
-    root = workspace_path(workspace)
+    address = workspace_address(workspace)
     plan = EvaluationPlan(
         tasks=tuple(task for task in _TASKS if task in tasks) or ("points", "boxes"),
         first_clicks=_FIRST_CLICKS[first_click],
@@ -143,8 +143,8 @@ def command(
         max_images=max_images,
         seed=seed,
     )
-    sets = _open_sets((*data, *more_data), root, split, hold_out)
-    sam = cached_model(ModelSpec(model, device, workspace=str(root)))
+    sets = _open_sets((*data, *more_data), address, split, hold_out)
+    sam = cached_model(ModelSpec(model, device, workspace=address))
     with ProgressBar() as bar:
         report = evaluate_model(sam, sets, plan, bar, now=current_time(), name=Path(model).stem)
     if output is not None:
@@ -156,15 +156,15 @@ def command(
 
 
 def _open_sets(
-    names: tuple[str, ...], root: Path, split: str | None, held_out: int | None
+    names: tuple[str, ...], address: str, split: str | None, held_out: int | None
 ) -> tuple[LabelledSet, ...]:
-    from engine.dataset.catalog import WORKSPACE_FILE, Workspace
+    from engine.dataset.catalog import Workspace, is_workspace
     from engine.evaluation.sets import evaluation_sets
 
     with ExitStack() as stack:
         workspace = None
-        if (root / WORKSPACE_FILE).exists():
-            workspace = stack.enter_context(Workspace.open(root, create=False))
+        if is_workspace(address):
+            workspace = stack.enter_context(Workspace.open(address, create=False))
         return evaluation_sets(names, workspace, split, held_out)
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
-from flows.commands.options import json_option, print_json, workspace_option, workspace_path
+from flows.commands.options import json_option, print_json, workspace_address, workspace_option
 
 
 @click.command(
@@ -20,7 +19,7 @@ Examples:
 @click.argument("photos", nargs=-1, required=True)
 @workspace_option
 @json_option
-def command(photos: tuple[str, ...], workspace: Path | None, as_json: bool) -> None:
+def command(photos: tuple[str, ...], workspace: str | None, as_json: bool) -> None:
     """Add PHOTOS to the workspace: files, folders, globs, or lists of them (.txt, .csv, .parquet).
 
     Photos are referenced where they are, never copied; the same content is added once.
@@ -31,11 +30,11 @@ def command(photos: tuple[str, ...], workspace: Path | None, as_json: bool) -> N
     from engine.images import ImageLimits
     from flows.commands.progress_bar import ProgressBar
 
-    root = workspace_path(workspace)
+    address = workspace_address(workspace)
     images = expand_inputs(photos)
     settings = load_settings()
     limits = ImageLimits(max_pixels=settings.max_image_pixels, max_bytes=settings.max_image_bytes)
-    with ProgressBar() as bar, Workspace.open(root) as opened:
+    with ProgressBar() as bar, Workspace.open(address) as opened:
         bar.stage("reading photos", len(images))
         result = ingest(
             opened,
@@ -46,10 +45,10 @@ def command(photos: tuple[str, ...], workspace: Path | None, as_json: bool) -> N
             threads=settings.read_threads,
         )
     if as_json:
-        print_json({**asdict(result), "workspace": root.resolve()})
+        print_json({**asdict(result), "workspace": opened.address})
         return
     click.echo(
-        f"{len(result.image_ids)} images in {root}: {result.new} new, "
+        f"{len(result.image_ids)} images in {address}: {result.new} new, "
         f"{result.duplicates} duplicates, {len(result.skipped)} skipped"
     )
     for image in result.skipped:

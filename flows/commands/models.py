@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from flows.cli import EXIT_PARTLY_DONE
-from flows.commands.options import json_option, print_json, workspace_option, workspace_path
+from flows.commands.options import json_option, print_json, workspace_address, workspace_option
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,13 +36,13 @@ def command() -> None:
 @command.command("list", epilog="\b\nExample:\n  maskwheel models list -w birds")
 @workspace_option
 @json_option
-def list_command(workspace: Path | None, as_json: bool) -> None:
+def list_command(workspace: str | None, as_json: bool) -> None:
     """List the models, oldest first."""
     from engine.dataset.catalog import Workspace
     from engine.learning.decisions import read_log
     from engine.learning.registry import list_versions
 
-    with Workspace.open(workspace_path(workspace), create=False) as opened:
+    with Workspace.open(workspace_address(workspace), create=False) as opened:
         versions, log = list_versions(opened.store), read_log(opened.store)
     if as_json:
         print_json(
@@ -62,12 +62,12 @@ def list_command(workspace: Path | None, as_json: bool) -> None:
 @click.argument("name")
 @workspace_option
 @json_option
-def show_command(name: str, workspace: Path | None, as_json: bool) -> None:
+def show_command(name: str, workspace: str | None, as_json: bool) -> None:
     """Show where model NAME comes from and what was decided about it."""
     from engine.dataset.catalog import Workspace
     from engine.learning.decisions import read_log, resolve
 
-    with Workspace.open(workspace_path(workspace), create=False) as opened:
+    with Workspace.open(workspace_address(workspace), create=False) as opened:
         version, log = resolve(opened.store, name), read_log(opened.store)
     about = [d for d in log.decisions if version.name in (d.candidate, d.previous_champion)]
     if as_json:
@@ -130,7 +130,7 @@ def promote_command(
     note: str,
     by: str | None,
     device: str | None,
-    workspace: Path | None,
+    workspace: str | None,
     as_json: bool,
 ) -> int:
     """Make model NAME the champion if it is better than the present one, and nowhere worse."""
@@ -145,7 +145,7 @@ def promote_command(
             "expected a reason, which goes into the record", param_hint="--force"
         )
     config = GateConfig(margin=margin / 100, tolerance=tolerance / 100)
-    with Workspace.open(workspace_path(workspace), create=False) as opened:
+    with Workspace.open(workspace_address(workspace), create=False) as opened:
         sets = evaluation_sets(data, opened, split, hold_out)
         decision = promote(
             opened.store,
@@ -179,7 +179,7 @@ Examples:
 @workspace_option
 @json_option
 def rollback_command(
-    name: str | None, note: str, by: str | None, workspace: Path | None, as_json: bool
+    name: str | None, note: str, by: str | None, workspace: str | None, as_json: bool
 ) -> None:
     """Make an earlier champion, or model NAME, champion again.
 
@@ -190,7 +190,7 @@ def rollback_command(
     from engine.learning.promotion import roll_back
     from flows.events import model_promoted
 
-    with Workspace.open(workspace_path(workspace), create=False) as opened:
+    with Workspace.open(workspace_address(workspace), create=False) as opened:
         decision = roll_back(
             opened.store,
             name,
@@ -215,13 +215,13 @@ Examples:
 @click.argument("checkpoint", type=click.Path(path_type=Path, dir_okay=False))
 @workspace_option
 @json_option
-def import_command(checkpoint: Path, workspace: Path | None, as_json: bool) -> None:
+def import_command(checkpoint: Path, workspace: str | None, as_json: bool) -> None:
     """Make a version of CHECKPOINT: an official SAM .pth, or .safetensors."""
     from engine.config import current_time
     from engine.dataset.catalog import Workspace
     from engine.learning.registry import import_checkpoint
 
-    with Workspace.open(workspace_path(workspace)) as opened:
+    with Workspace.open(workspace_address(workspace)) as opened:
         version = import_checkpoint(opened.store, checkpoint, now=current_time())
     if as_json:
         print_json(asdict(version))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TypeVar
 
 import click
@@ -17,8 +16,9 @@ def workspace_option(function: F) -> F:
     return click.option(
         "--workspace",
         "-w",
-        type=click.Path(path_type=Path, file_okay=False),
-        help="Folder of the data set.  [default: MASKWHEEL_WORKSPACE or ./maskwheel-data]",
+        metavar="FOLDER|s3://BUCKET/PREFIX",
+        help="Folder of the data set, or s3://bucket/prefix.  [default: MASKWHEEL_WORKSPACE or "
+        "./maskwheel-data]",
     )(function)
 
 
@@ -29,8 +29,8 @@ def json_option(function: F) -> F:
     )(function)
 
 
-def workspace_path(given: Path | None) -> Path:
-    """Return the workspace's folder: the option, the environment, or the default."""
+def workspace_address(given: str | None) -> str:
+    """Return the workspace's address: the option, the environment, or the default."""
     from engine.config import load_settings
 
     return load_settings(workspace=given).workspace

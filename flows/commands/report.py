@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from flows.commands.options import json_option, print_json, workspace_option, workspace_path
+from flows.commands.options import json_option, print_json, workspace_address, workspace_option
+
+if TYPE_CHECKING:
+    from engine.objects import ObjectStore
 
 
 @click.command(
@@ -14,6 +19,7 @@ from flows.commands.options import json_option, print_json, workspace_option, wo
     epilog="""\b
 Examples:
   maskwheel report                            the newest release, to <workspace>/report.html
+  maskwheel report -w s3://team-data/birds    ... kept in the bucket too; prints a link to share
   maskwheel report --release r1 -o r1.html --max-images 100""",
 )
 @workspace_option
@@ -26,21 +32,32 @@ Examples:
 )
 @json_option
 def command(
-    workspace: Path | None, name: str | None, output: Path | None, max_images: int, as_json: bool
+    workspace: str | None, name: str | None, output: Path | None, max_images: int, as_json: bool
 ) -> None:
     """Write one self-contained HTML page: gallery with masks, distributions, provenance."""
     from engine.dataset.catalog import Workspace
     from engine.dataset.releases import latest_release, load_release
     from engine.errors import BadInputError
+    from engine.objects import is_remote
     from engine.quality.report import write_report
 
-    root = workspace_path(workspace)
-    with Workspace.open(root, create=False) as opened:
+    address = workspace_address(workspace)
+    with Workspace.open(address, create=False) as opened:
         release = load_release(opened, name) if name else latest_release(opened)
         if release is None:
-            raise BadInputError(f"{root} has no release yet; make one: maskwheel auto PHOTOS...")
-        path = write_report(opened, release, output or root / "report.html", max_images=max_images)
+            raise BadInputError(f"{address} has no release yet; make one: maskwheel auto PHOTOS...")
+        target = output or opened.local_folder / "report.html"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path = write_report(opened, release, target, max_images=max_images)
+        link = _keep(opened.store, release.name, path) if is_remote(address) else None
     if as_json:
-        print_json({"release": release.name, "report": path.resolve()})
+        print_json({"release": release.name, "report": path.resolve(), "link": link})
     else:
-        click.echo(f"{release.name}: {path}")
+        click.echo(f"{release.name}: {path}" + (f"\nfor a week: {link}" if link else ""))
+
+
+def _keep(store: ObjectStore, release: str, page: Path) -> str:
+    """Put the page into the bucket and return a link that anyone can open for a week."""
+    key = f"reports/{release}-{hashlib.sha256(page.read_bytes()).hexdigest()[:12]}.html"
+    store.put_file_if_absent(key, page)
+    return store.link(key, seconds=7 * 24 * 3600)

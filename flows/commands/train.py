@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from flows.commands.options import json_option, print_json, workspace_option, workspace_path
+from flows.commands.options import json_option, print_json, workspace_address, workspace_option
 
 if TYPE_CHECKING:
     from engine.dataset.catalog import Workspace
@@ -134,7 +134,7 @@ The same command again goes on where it was stopped, and ends with the same weig
 def command(
     data: tuple[str, ...],
     more_data: tuple[str, ...],
-    workspace: Path | None,
+    workspace: str | None,
     device: str | None,
     output: Path | None,
     register: bool,
@@ -164,22 +164,22 @@ def command(
 
 
 def _open_workspace(
-    given: Path | None, names: tuple[str, ...], options: TrainOptions, *, needed: bool
+    given: str | None, names: tuple[str, ...], options: TrainOptions, *, needed: bool
 ) -> Workspace | None:
     """Open the workspace where something comes from it or goes to it."""
-    from engine.dataset.catalog import WORKSPACE_FILE, Workspace
+    from engine.dataset.catalog import Workspace, is_workspace
     from engine.errors import BadInputError
     from engine.learning.training_data import is_coco_file
 
-    root = workspace_path(given)
-    exists = (root / WORKSPACE_FILE).exists()
+    address = workspace_address(given)
+    exists = is_workspace(address)
     unknown = [name for name in names if not is_coco_file(name)]
     if unknown and not exists and options.recipe not in _UNLABELLED:
         raise BadInputError(
             f"got the data {unknown[0]!r}, which is no COCO file; nor can it be a release, as "
-            f"{root} holds no workspace: name its --workspace"
+            f"{address} holds no workspace: name its --workspace"
         )
-    return Workspace.open(root) if needed or exists else None
+    return Workspace.open(address) if needed or exists else None
 
 
 def _train_on_masks(
@@ -258,7 +258,7 @@ def default_output(opened: Workspace | None, name: str) -> Path:
     """Return the folder of a job of this name in the workspace."""
     if opened is None:
         raise click.UsageError("name an --output folder")
-    return opened.root / "training" / name
+    return opened.local_folder / "training" / name
 
 
 def _summary(
@@ -323,11 +323,11 @@ def _next(
         return f"maskwheel auto photos/ --model {result.weights}"
     numbers = {held_out_number(source, job.hold_out) for source in job.data}
     if len(numbers) > 1 or 0 in numbers or any(source.is_release for source in job.data):
-        return f"maskwheel models show {version.name} -w {opened.root}"
+        return f"maskwheel models show {version.name} -w {opened.address}"
     data = " ".join(f"--data {source.name}" for source in job.data)
     return (
         f"maskwheel models promote {version.name} {data} --hold-out {numbers.pop()} "
-        f"-w {opened.root}"
+        f"-w {opened.address}"
     )
 
 

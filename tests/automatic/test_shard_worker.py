@@ -16,8 +16,10 @@ from engine.dataset.runs import Recipe, RunManifest, plan_runs
 from engine.dataset.shards import iter_image_masks, read_shard_statuses
 from engine.errors import BadInputError
 from engine.images import ImageLimits, encode_png
+from engine.objects import open_store
 from tests.automatic.oracle_segmenter import OracleScene
 from tests.automatic.segmenters import OracleSegmenter
+from tests.engine.http_server import http_site
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CONFIG = AutomaticConfig(points_per_side=3, pred_iou_thresh=0.5, stability_score_thresh=0.5)
@@ -64,6 +66,24 @@ def test_photos_that_vanish_change_or_break_are_recorded_with_their_reason(
     statuses = read_shard_statuses(workspace.store, run.shards[0])
     assert sorted(str(s.reason) for s in statuses) == ["None", "None", "changed", "not-found"]
     assert all((s.status == "masked") == (s.reason is None) for s in statuses)
+
+
+def test_photos_are_read_from_buckets_and_the_web(tmp_path: Path, s3_address: str) -> None:
+    data = encode_png(SCENE.image_HWC3)
+    other = encode_png(np.ascontiguousarray(np.roll(SCENE.image_HWC3, 11, axis=1)))
+    store = open_store(s3_address)
+    for key in ("a.png", "b.png"):
+        store.put_if_absent(key, data if key == "a.png" else encode_png(SCENE.image_HWC3[::-1]))
+    with http_site() as site, Workspace.open(tmp_path / "workspace") as workspace:
+        url = site.serve("/c.png", lambda exchange, number: exchange.send(other))
+        listed = expand_inputs([f"{s3_address}/", url])
+        found = ingest(workspace, listed, ImageLimits(), NOW)
+        recipe = Recipe.of("oracle-0", CONFIG.result_fields())
+        (run,) = plan_runs(workspace, found.image_ids, recipe, 10, NOW)
+        store.delete("b.png")
+        run_shard(workspace, run.shards[0], run, OracleSegmenter(SCENE), ImageLimits())
+        statuses = read_shard_statuses(workspace.store, run.shards[0])
+    assert sorted(str(s.reason) for s in statuses) == ["None", "None", "not-found"]
 
 
 def test_limits_are_kept_when_decoding(planned: tuple[Workspace, RunManifest, Path]) -> None:

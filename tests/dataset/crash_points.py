@@ -25,11 +25,11 @@ from types import FrameType
 
 import pandas
 
-import engine.dataset.durable_io
+import engine.dataset.table_io
 from tests.dataset.dataset_builders import auto
 
 # Imported for their time only: the engine and pyarrow load them at the first use.
-_WARM = (engine.dataset.durable_io, pandas)
+_WARM = (engine.dataset.table_io, pandas)
 _EFFECTS = frozenset(("fsync", "link", "unlink", "mkdir", "execute", "commit"))
 
 

@@ -7,17 +7,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
 from pathlib import Path
 
-import pyarrow as pa
 import pytest
 
-from engine.dataset.catalog import Workspace, commit_history
-from engine.dataset.durable_io import DurableFileIO
-from engine.dataset.schemas import TABLES, arrow_schema, iceberg_schema
+from engine.dataset.catalog import Workspace
+from engine.dataset.schemas import TABLES, iceberg_schema
+from engine.dataset.table_io import TableIO
 from engine.errors import BadInputError, WorkspaceError
-from tests.dataset.dataset_builders import NOW
+from tests.dataset.catalog_places import image_rows, main_ids
 
 
 @pytest.fixture
@@ -26,123 +24,11 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
         yield workspace
 
 
-def image_rows(*image_ids: int) -> pa.Table:
-    rows = [
-        {
-            "image_id": image_id,
-            "uri": f"/photos/{image_id}.png",
-            "sha256": f"{image_id:064x}",
-            "width": 4,
-            "height": 3,
-            "format": "png",
-            "license": None,
-            "split": "train",
-            "ingested_at": NOW + timedelta(seconds=1),
-        }
-        for image_id in image_ids
-    ]
-    return pa.Table.from_pylist(rows, schema=arrow_schema("images"))
-
-
-def stored_ids(workspace: Workspace) -> list[int]:
-    ids: list[int] = workspace.table("images").scan().to_arrow()["image_id"].to_pylist()
-    return sorted(ids)
-
-
 def test_the_tables_keep_the_field_ids_of_the_schemas(workspace: Workspace) -> None:
     for name in TABLES:
         table = workspace.table(name)
         assert table.schema().as_struct() == iceberg_schema(name).as_struct()
-        assert isinstance(table.io, DurableFileIO)
-
-
-def test_rows_come_back_as_they_were_appended(workspace: Workspace) -> None:
-    rows = image_rows(1, 2**63 - 1)
-    workspace.append_rows("images", rows, "c1")
-    assert workspace.table("images").scan().to_arrow().to_pylist() == rows.to_pylist()
-
-
-def test_a_commit_id_is_committed_once(workspace: Workspace) -> None:
-    first = workspace.append_rows("images", image_rows(1), "c1")
-    workspace.append_rows("images", image_rows(2), "c2")
-    assert workspace.append_rows("images", image_rows(1), "c1") == first
-    history = commit_history(workspace.table("images"))
-    assert [(commit.commit_id, commit.rows) for commit in history] == [("c1", 1), ("c2", 2)]
-    assert history[0].snapshot_id == first
-
-
-def test_no_new_rows_make_no_commit(workspace: Workspace) -> None:
-    assert workspace.append_rows("images", lambda _: image_rows(), "c1") is None
-    assert commit_history(workspace.table("images")) == []
-
-
-def test_shards_without_any_file_still_enter_the_history(workspace: Workspace) -> None:
-    snapshot_id = workspace.add_shards("masks", [], "run-1")
-    assert workspace.add_shards("masks", [], "run-1") == snapshot_id
-    assert [c.commit_id for c in commit_history(workspace.table("masks"))] == ["run-1"]
-
-
-def test_a_commit_that_loses_the_race_makes_its_rows_again_from_the_new_state(
-    workspace: Workspace,
-) -> None:
-    heads: list[int] = []
-
-    def rows(table: object) -> pa.Table:
-        if not heads:
-            workspace.append_rows("images", image_rows(7), "rival")
-        heads.append(len(stored_ids(workspace)))
-        return image_rows(8)
-
-    workspace.append_rows("images", rows, "mine")
-    assert len(heads) == 2
-    assert stored_ids(workspace) == [7, 8]
-
-
-def test_a_rival_with_the_same_commit_id_wins_instead_of_doubling_the_rows(
-    workspace: Workspace,
-) -> None:
-    calls = 0
-
-    def rows(table: object) -> pa.Table:
-        nonlocal calls
-        calls += 1
-        if calls == 1:
-            workspace.append_rows("images", image_rows(7), "same")
-        return image_rows(7)
-
-    workspace.append_rows("images", rows, "same")
-    assert stored_ids(workspace) == [7]
-
-
-def test_concurrent_committers_lose_nothing(tmp_path: Path) -> None:
-    def commit_three(first: int) -> None:
-        with Workspace.open(tmp_path / "work") as workspace:
-            for image_id in range(first, first + 3):
-                workspace.append_rows("images", image_rows(image_id), f"c{image_id}")
-
-    with ThreadPoolExecutor(4) as pool:
-        list(pool.map(commit_three, [0, 10, 20, 30]))
-    with Workspace.open(tmp_path / "work") as workspace:
-        assert stored_ids(workspace) == [a + b for a in (0, 10, 20, 30) for b in range(3)]
-
-
-def test_tags_can_be_set_again_but_never_move(workspace: Workspace) -> None:
-    first = workspace.append_rows("images", image_rows(1), "c1")
-    second = workspace.append_rows("images", image_rows(2), "c2")
-    assert first is not None
-    assert second is not None
-    workspace.tag("images", "r1", first)
-    workspace.tag("images", "r1", first)
-    with pytest.raises(WorkspaceError, match="r1 points to"):
-        workspace.tag("images", "r1", second)
-    assert workspace.table("images").refs()["r1"].snapshot_id == first
-
-
-def test_a_workspace_is_reopened_with_its_rows(tmp_path: Path) -> None:
-    with Workspace.open(tmp_path / "work") as workspace:
-        workspace.append_rows("images", image_rows(1), "c1")
-    with Workspace.open(tmp_path / "work", create=False) as workspace:
-        assert stored_ids(workspace) == [1]
+        assert isinstance(table.io, TableIO)
 
 
 @pytest.mark.parametrize("name", ["with space", "per%20cent", "umlaut ä", "plus+&=;"])
@@ -151,7 +37,7 @@ def test_unusual_folder_names_work(tmp_path: Path, name: str) -> None:
         workspace.append_rows("images", image_rows(1), "c1")
     assert sorted(path.name for path in tmp_path.iterdir()) == [name]
     with Workspace.open(tmp_path / name, create=False) as workspace:
-        assert stored_ids(workspace) == [1]
+        assert main_ids(workspace) == [1]
 
 
 @pytest.mark.parametrize("name", ["what?", "a#b"])
@@ -182,7 +68,7 @@ def test_a_moved_workspace_opens_through_a_link_at_its_old_place(tmp_path: Path)
     (tmp_path / "old").symlink_to(tmp_path / "new")
     for path in (tmp_path / "old", tmp_path / "new"):
         with Workspace.open(path) as workspace:
-            assert stored_ids(workspace) == [1]
+            assert main_ids(workspace) == [1]
 
 
 def test_a_folder_that_holds_something_else_is_refused(tmp_path: Path) -> None:
@@ -266,7 +152,7 @@ def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
 
 
 def test_the_catalog_waits_for_a_lock_instead_of_failing(workspace: Workspace) -> None:
-    locker = sqlite3.connect(workspace.root / "catalog.db", check_same_thread=False)
+    locker = sqlite3.connect(workspace.local_folder / "catalog.db", check_same_thread=False)
     locker.execute("BEGIN IMMEDIATE")
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(workspace.append_rows, "images", image_rows(1), "c1")
@@ -275,4 +161,4 @@ def test_the_catalog_waits_for_a_lock_instead_of_failing(workspace: Workspace) -
         locker.rollback()
         locker.close()
         assert waiting.result(timeout=60) is not None
-    assert stored_ids(workspace) == [1]
+    assert main_ids(workspace) == [1]

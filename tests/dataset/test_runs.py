@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.dataset import runs
 from engine.dataset.catalog import Workspace, commit_history
 from engine.dataset.ingest import expand_inputs, ingest
 from engine.dataset.releases import list_releases
@@ -15,6 +16,7 @@ from engine.dataset.runs import (
     load_run,
     pending_shards,
     plan_runs,
+    publish_run,
     record_unusable,
     run_statuses,
     shard_size,
@@ -43,7 +45,7 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
 
 
 def ingested(workspace: Workspace, count: int) -> tuple[int, ...]:
-    folder = workspace.root.parent / "photos"
+    folder = workspace.local_folder.parent / "photos"
     write_images(folder, count)
     return ingest(workspace, expand_inputs([str(folder)]), LIMITS, NOW).image_ids
 
@@ -74,6 +76,17 @@ def test_nothing_to_mask_is_no_run(workspace: Workspace) -> None:
     assert plan_runs(workspace, [], RECIPE, 3, NOW) == []
 
 
+def test_many_images_become_runs_of_neighbouring_ids(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runs, "MOST_IMAGES_OF_A_RUN", 3)
+    image_ids = ingested(workspace, 7)
+    planned = plan_runs(workspace, image_ids, RECIPE, 2, NOW)
+    assert [[len(s.image_ids) for s in run.shards] for run in planned] == [[2, 1], [2, 1], [1]]
+    assert [i for run in planned for s in run.shards for i in s.image_ids] == sorted(image_ids)
+    assert plan_runs(workspace, image_ids, RECIPE, 2, LATER) == planned
+
+
 def test_an_unfinished_run_is_continued_as_it_was_planned(workspace: Workspace) -> None:
     [run] = plan_runs(workspace, [1, 2, 3], RECIPE, 2, NOW)
     assert plan_runs(workspace, [1, 2, 3], RECIPE, 1, LATER) == [run]
@@ -97,7 +110,7 @@ def test_a_planner_that_loses_its_number_to_a_rival_plans_again(workspace: Works
                 plan_runs(workspace, [2, 3], RECIPE, 2, NOW)
             return super().put_if_absent(key, data)
 
-    workspace.store = RivalFirst(workspace.root)
+    workspace.store = RivalFirst(workspace.local_folder)
     rivals, mine = plan_runs(workspace, [1, 2, 3, 4], RECIPE, 2, LATER)
     assert [shard.image_ids for shard in rivals.shards] == [(2, 3)]
     assert [shard.image_ids for shard in mine.shards] == [(1, 4)]
@@ -192,25 +205,41 @@ def test_committing_again_gives_the_same_release(workspace: Workspace) -> None:
     assert workspace.table("masks").scan().to_arrow().num_rows == release.masks
 
 
-def test_a_commit_completes_the_interrupted_commits_before_it(workspace: Workspace) -> None:
+def test_what_an_older_version_left_on_main_without_a_release_is_published_once(
+    workspace: Workspace,
+) -> None:
     image_ids = ingested(workspace, 6)
     [first] = plan_runs(workspace, image_ids[:3], RECIPE, 2, NOW)
     write_pending(workspace, first)
-    # What a process leaves that is killed after its first step.
+    # Older versions committed to main first; this is what a kill right after it left.
     uris = [workspace.store.uri(s.key) for s in first.shards if any(map(_has_masks, s.image_ids))]
     workspace.add_shards("masks", uris, first.run_id)
-    _, second = plan_runs(workspace, image_ids, RECIPE, 2, LATER)
+    unfinished, second = plan_runs(workspace, image_ids, RECIPE, 2, LATER)
+    assert unfinished == first
     write_pending(workspace, second)
-    release = commit_run(workspace, second)
-    assert [(r.name, r.runs) for r in list_releases(workspace)] == [
-        ("r1", (first.run_id,)),
-        ("r2", (first.run_id, second.run_id)),
-    ]
-    assert release.name == "r2"
-    assert commit_run(workspace, first).name == "r1"
-    for table in ("masks", "image_runs"):
-        history = commit_history(workspace.table(table))
-        assert [commit.commit_id for commit in history] == [first.run_id, second.run_id]
+    assert commit_run(workspace, second).runs == (second.run_id,)
+    release = commit_run(workspace, first)
+    assert (release.name, release.runs) == ("r2", (second.run_id, first.run_id))
+    masks = workspace.table("masks").scan().to_arrow()["mask_id"].to_pylist()
+    assert len(masks) == len(set(masks)) == release.masks
+    assert release.masks == sum(len(result_of(image_id).masks) for image_id in image_ids)
+
+
+def test_a_number_stays_taken_when_the_manifest_of_a_published_run_is_gone(
+    workspace: Workspace,
+) -> None:
+    image_ids = ingested(workspace, 3)
+    [run] = plan_runs(workspace, image_ids[:2], RECIPE, 2, NOW)
+    write_pending(workspace, run)
+    commit_run(workspace, run)
+    (workspace.local_folder / "runs" / run.run_id / "run.json").unlink()
+    [second] = plan_runs(workspace, image_ids, RECIPE, 2, LATER)
+    assert second.run_id.endswith("-0002")
+
+
+def test_publishing_by_id_needs_a_run(workspace: Workspace) -> None:
+    with pytest.raises(BadInputError, match="got the run 'auto-1'"):
+        publish_run(workspace, "auto-1")
 
 
 def test_a_damaged_manifest_is_reported(workspace: Workspace) -> None:
