@@ -202,7 +202,9 @@ def _append_unknown(
     def unknown(table: Table) -> pa.Table:
         nonlocal appended
         known.refresh(table)
-        rows = [asdict(record) for record in records if known.lacks(record.image_id)]
+        # By id within a commit: readers that go by id then find neighbours side by side.
+        by_id = sorted(records, key=lambda record: record.image_id)
+        rows = [asdict(record) for record in by_id if known.lacks(record.image_id)]
         appended = len(rows)
         return pa.Table.from_pylist(rows, schema=arrow_schema("images"))
 

@@ -57,7 +57,7 @@ Stage = Literal["manual", "semi", "auto"]
 
 _SHARDS, _MIN_SHARD, _MAX_SHARD = 200, 4, 512
 _UNUSABLE = "unusable.json"
-# Every task reads its run's plan: of more images than this, the plans would cost more than the rest.
+# Every task reads its run's plan: of more images, reading plans would cost more than the rest.
 MOST_IMAGES_OF_A_RUN = 131_072
 # Footers are small and a bucket answers slowly: they are read side by side.
 _READERS = 16
