@@ -41,6 +41,11 @@ bench: $(VENV)/.test  ## benchmarks; prints rows for tests/benchmarks/RESULTS.md
 	$(BIN)/python -m tests.benchmarks.bench_masks
 	$(BIN)/python -m tests.benchmarks.bench_generator
 	$(BIN)/python -m tests.benchmarks.bench_generator --model bundled --height 480 --width 640 --recommended
+	$(BIN)/python -m tests.benchmarks.bench_dataset
+	$(BIN)/python -m tests.benchmarks.bench_releases --masks 50000
+	$(BIN)/python -m tests.benchmarks.bench_exports --images 24 --masks 100
+	$(BIN)/python -m tests.benchmarks.bench_reading
+	$(BIN)/python -m tests.benchmarks.bench_scale
 
 demo: $(VENV)/.base  ## mask real photos, print a table, write report.html
 	$(BIN)/python -m tests.examples.demo_photos $(DEMO)/photos

@@ -204,7 +204,7 @@ def test_png_orientation_is_found_on_either_side_of_the_pixels(where: str) -> No
     at = plain.index(b"IDAT" if where == "before the pixels" else b"IEND") - 4
     data = plain[:at] + chunk + plain[at:]
     assert decode_image(data).shape == (3, 2, 3)
-    assert probe_image(data) == ImageInfo(2, 3, "png")
+    assert probe_image(data) == ImageInfo(2, 3, "png", orientation=6)
 
 
 @pytest.mark.parametrize("exif", [b"Exif\x00\x00MM\x00", b"Exif\x00\x00II*\x00\xff\xff\xff\xff"])

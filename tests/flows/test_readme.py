@@ -73,12 +73,18 @@ def test_the_sql_runs_on_the_shards(folder: Path, monkeypatch: pytest.MonkeyPatc
     assert all(masks > 0 and 0 < quality <= 1.5 for _, masks, quality in rows)
 
 
-def test_the_python_runs(folder: Path) -> None:
-    (code,) = blocks("python")
+def test_the_python_runs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(folder)
+    masking, reading = blocks("python")
     image = decode_image((folder / "photos" / "0.jpg").read_bytes())
     names: dict[str, object] = {"image": image}
-    exec(code.replace("[[320, 240]]", "[[80, 60]]"), names)  # noqa: S102 - our own README
+    exec(masking.replace("[[320, 240]]", "[[80, 60]]"), names)  # noqa: S102 - our own README
     assert names["masks"]
+    reading = reading.replace('"s3://team-data/birds", "r2"', '"maskwheel-data", "r1"')
+    exec(reading, {})  # noqa: S102
+    assert len(capsys.readouterr().out.splitlines()) == 2
 
 
 def shown() -> list[list[str]]:
