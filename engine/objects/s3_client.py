@@ -237,6 +237,7 @@ def _make_client(options: S3Options) -> S3Client:
         read_timeout=options.read_seconds,
         max_pool_connections=_CONNECTIONS,
         tcp_keepalive=True,
+        signature_version="s3v4",  # else links are signed the old way, which newer regions refuse
         retries={"total_max_attempts": 1, "mode": "standard"},
         s3={"addressing_style": options.addressing},
         # Servers other than AWS's refuse the newer checksums; every upload carries its MD5.

@@ -397,6 +397,9 @@ def storm(store: S3Store, direct: S3Store, proxy: FaultyProxy, folder: Path) -> 
         return created
 
     proxy.reset(seed=1, rate=0.3)
+    for fault in Fault:  # one of each for sure; threads decide what chance meets
+        uploading = fault in (Fault.CUT_UPLOAD, Fault.LOST_REPLY)
+        proxy.next(fault, "PUT" if uploading else "GET")
     with ThreadPoolExecutor(4) as pool:
         created = list(pool.map(work, random.Random(1).sample(range(30), 30)))  # noqa: S311
     assert all(proxy.injected[fault] for fault in Fault)
