@@ -31,6 +31,7 @@ __all__ = [
     "LabelledMask",
     "LabelledSet",
     "Subset",
+    "folder_of_photos",
     "hold_out",
 ]
 
@@ -179,7 +180,7 @@ class CocoMasks:
         Raises:
             BadInputError: not such a file.
         """
-        folder = photos or _folder_of_photos(annotations)
+        folder = photos or folder_of_photos(annotations)
         try:
             coco = json.loads(annotations.read_bytes())
             rows = sorted(coco["images"], key=lambda row: str(row["file_name"]))
@@ -221,7 +222,8 @@ class CocoMasks:
         )
 
 
-def _folder_of_photos(annotations: Path) -> Path:
+def folder_of_photos(annotations: Path) -> Path:
+    """Return where the file names in a COCO file count from, unless somebody says otherwise."""
     beside = annotations.parent / "images"
     return beside if beside.is_dir() else annotations.parent
 

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from skimage.segmentation import felzenszwalb
 
 from engine.dataset.ingest import expand_inputs
-from engine.dataset.labelled_sets import LabelledMask
+from engine.dataset.labelled_sets import LabelledMask, folder_of_photos
 from engine.errors import BadInputError, ImageError
 from engine.files import write_atomically
 from engine.images import decode_image, read_image_bytes, resize_to_fit
@@ -208,7 +208,7 @@ def write_pseudo_labels(
     Photos that cannot be decoded are left out with a logged line; photos without a region too.
 
     Args:
-        images: local files; the COCO file names them relative to its own folder.
+        images: local files; the COCO file names them relative to where `CocoMasks.load` looks.
         out_annotations: the JSON file; written when all is done.
         config: which regions.
         seed: the masks of a photo depend on it and on the photo alone.
@@ -221,13 +221,14 @@ def write_pseudo_labels(
         BadInputError: no photo gave a mask, or the file cannot be written.
     """
     config = config or PseudoMaskConfig()
+    folder = folder_of_photos(out_annotations)
     rows: list[dict[str, object]] = []
     annotations: list[dict[str, object]] = []
     for path, masks, size in _label_all(images, config, seed):
         if on_image is not None:
             on_image(path, len(masks))
         if masks:
-            rows.append(_image_row(path, out_annotations.parent, size, len(rows) + 1))
+            rows.append(_image_row(path, folder, size, len(rows) + 1))
             annotations += [
                 _annotation(mask, len(annotations) + place, len(rows))
                 for place, mask in enumerate(masks, start=1)

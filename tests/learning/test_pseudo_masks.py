@@ -177,9 +177,13 @@ def photos(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize("photos_beside", [False, True])
 def test_the_command_writes_a_set_that_training_reads(
-    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, photos_beside: bool
 ) -> None:
+    if photos_beside:  # the usual layout of a COCO set
+        (tmp_path / "labels").mkdir()
+        photos = photos.rename(tmp_path / "labels" / "images")
     with caplog.at_level(logging.INFO):
         main(["--images", str(photos), "--out", str(tmp_path / "labels")])
     data = CocoMasks.load(tmp_path / "labels" / "annotations.json")
