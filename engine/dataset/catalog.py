@@ -12,8 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
-from types import TracebackType
-from typing import Self
 
 import pyarrow as pa
 from pyiceberg.exceptions import NoSuchTableError
@@ -21,6 +19,7 @@ from pyiceberg.table import Table, Transaction
 from pyiceberg.table.refs import SnapshotRefType
 from pyiceberg.table.update.snapshot import ManageSnapshots
 
+from engine.closing import Closing
 from engine.config import load_settings
 from engine.dataset.catalog_database import back_off, open_catalog, retry
 from engine.dataset.catalog_rebuild import is_lost
@@ -50,7 +49,7 @@ __all__ = ["WORKSPACE_FILE", "Commit", "Workspace", "commit_history", "is_worksp
 _LOOKS = 5
 
 
-class Workspace:
+class Workspace(Closing):
     """An open workspace; close it, or use it as a context manager.
 
     Attributes:
@@ -117,17 +116,6 @@ class Workspace:
         For workspaces that are about to be deleted. Nothing in the workspace changes.
         """
         retry("forget the workspace", self._catalog.forget)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def table(self, name: TableName) -> Table:
         """Return the table as it is now; it does not follow later commits.

@@ -15,11 +15,11 @@ import math
 import tempfile
 import threading
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+from engine.closing import Closing
 
 __all__ = ["IdBuckets"]
 
@@ -31,7 +31,7 @@ _MAX_BUCKETS = 256
 _SPREAD = np.uint64(0x9E3779B97F4A7C15)
 
 
-class IdBuckets:
+class IdBuckets(Closing):
     """Records with a field ``id``, by the id's hash. Memory: one bucket, or a fixed amount."""
 
     def __init__(
@@ -53,15 +53,8 @@ class IdBuckets:
             for _ in range(count)
         ]
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Let go of what it reads or writes."""
         for file in self._files:
             file.close()
 

@@ -15,13 +15,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from engine.closing import Closing
 from engine.dataset.catalog import Workspace
 from engine.dataset.image_rows import ImageRows
 from engine.dataset.merged_masks import masks_by_image
@@ -56,7 +56,7 @@ def open_release(workspace: str | Path, name: str | None = None) -> ReleaseReade
         return ReleaseReader.of(opened, load_release(opened, name or LATEST))
 
 
-class ReleaseReader:
+class ReleaseReader(Closing):
     """A release, open for reading; close it, or use it as a context manager.
 
     May be pickled and forked, and shared by threads, which take turns.
@@ -93,17 +93,6 @@ class ReleaseReader:
         """Close the files; a later call opens them again."""
         self.image_rows.files.close()
         self.mask_files.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def __len__(self) -> int:
         """Return the number of images, with masks or without."""

@@ -14,11 +14,10 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import pyarrow as pa
 
+from engine.closing import Closing
 from engine.dataset.catalog import Workspace
 from engine.dataset.release_files import DataFile, table_files
 from engine.dataset.releases import LATEST, load_release
@@ -72,7 +71,7 @@ def open_database(
     return database
 
 
-class ReleaseDatabase:
+class ReleaseDatabase(Closing):
     """DuckDB in memory with the views of releases; close it, or use it as a context manager.
 
     Attributes:
@@ -101,17 +100,6 @@ class ReleaseDatabase:
         """Forget the views and whatever statements made."""
         self._connection.close()
         shutil.rmtree(self._spill, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def add(self, workspace: Workspace, release: Release) -> None:
         """Make the views of a release.

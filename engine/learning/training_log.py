@@ -14,9 +14,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
+from engine.closing import Closing
 from engine.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class LogEntry:
     values: Mapping[str, float]
 
 
-class TrainingLog:
+class TrainingLog(Closing):
     """Writes the log of a training; close it, or use it as a context manager."""
 
     def __init__(self, folder: Path, start: int = 0) -> None:
@@ -90,17 +90,6 @@ class TrainingLog:
         """Close the files."""
         self._lines.close()
         self._events.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def read_log(folder: Path) -> list[LogEntry]:

@@ -15,8 +15,8 @@ from engine.config import load_settings
 from engine.errors import BadInputError
 from engine.objects.local import LocalStore, file_uri, open_file
 from engine.objects.s3 import S3Store
-from engine.objects.s3_client import S3Options
-from engine.objects.s3_reading import ObjectReader, Source, read_object
+from engine.objects.s3_client import S3Object, S3Options
+from engine.objects.s3_reading import ObjectReader, read_object
 from engine.objects.store import ObjectStore
 
 __all__ = [
@@ -115,7 +115,7 @@ def open_address(uri: str) -> BinaryIO:
     """
     if is_remote(uri):
         where = parse_s3_address(uri)
-        return cast(BinaryIO, ObjectReader(Source(where.bucket, where.key, s3_options())))
+        return cast(BinaryIO, ObjectReader(S3Object(where.bucket, where.key, s3_options())))
     return open_file(_folder(uri))
 
 
@@ -131,7 +131,7 @@ def read_address(uri: str, max_bytes: int | None = None) -> bytes:
     """
     if is_remote(uri):
         where = parse_s3_address(uri)
-        return read_object(Source(where.bucket, where.key, s3_options()), max_bytes)
+        return read_object(S3Object(where.bucket, where.key, s3_options()), max_bytes)
     with open_address(uri) as stream:
         size_bytes = stream.seek(0, 2)
         if max_bytes is not None and size_bytes > max_bytes:

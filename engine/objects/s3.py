@@ -18,12 +18,13 @@ from typing import Any, BinaryIO, cast
 from engine.errors import WorkspaceError
 from engine.objects.s3_client import (
     Answer,
+    S3Object,
     S3Options,
     TryAgainError,
     s3_client,
     send,
 )
-from engine.objects.s3_reading import ObjectReader, Source, read_object
+from engine.objects.s3_reading import ObjectReader, read_object
 from engine.objects.s3_writing import Target, check_conditions, put_bytes, put_file
 from engine.objects.store import (
     TEMPORARY_PREFIX,
@@ -165,8 +166,8 @@ class S3Store:
     def _full(self, key: str) -> str:
         return f"{self.prefix}/{key}" if self.prefix else key
 
-    def _source(self, key: str) -> Source:
-        return Source(self.bucket, self._full(check_key(key)), self.options)
+    def _source(self, key: str) -> S3Object:
+        return S3Object(self.bucket, self._full(check_key(key)), self.options)
 
     def _target(self, key: str) -> Target:
         return Target(self.bucket, self._full(check_key(key)), self.options)

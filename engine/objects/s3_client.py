@@ -31,6 +31,7 @@ __all__ = [
     "Backoff",
     "Retries",
     "S3Client",
+    "S3Object",
     "S3Options",
     "TryAgainError",
     "refusal_status",
@@ -127,6 +128,25 @@ class S3Options:
     read_seconds: float = 60.0
     multipart_bytes: int = 64 * 1024 * 1024
     part_bytes: int = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class S3Object:
+    """An object, there or to come, and how to reach it."""
+
+    bucket: str
+    key: str
+    options: S3Options
+
+    @property
+    def uri(self) -> str:
+        """Its address."""
+        return f"s3://{self.bucket}/{self.key}"
+
+    @property
+    def place(self) -> dict[str, str]:
+        """The bucket and key, as requests want them."""
+        return {"Bucket": self.bucket, "Key": self.key}
 
 
 class S3Client(Protocol):

@@ -1,6 +1,6 @@
 """Reading S3 objects: in one piece, or as a seekable file; a cut answer goes on where it broke.
 
-data = read_object(Source("photos", "2024/a.jpg", options))
+data = read_object(S3Object("photos", "2024/a.jpg", options))
 with ObjectReader(source) as stream:
     stream.seek(-8, os.SEEK_END)
 """
@@ -11,14 +11,13 @@ import hashlib
 import io
 import os
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import BadInputError, WorkspaceError
 from engine.objects.s3_client import (
     Answer,
     Retries,
-    S3Options,
+    S3Object,
     TryAgainError,
     refusal_status,
     request_errors,
@@ -29,7 +28,7 @@ from engine.objects.s3_client import (
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["SHA256_FIELD", "ObjectReader", "Source", "read_object"]
+__all__ = ["SHA256_FIELD", "ObjectReader", "read_object"]
 
 SHA256_FIELD = "maskwheel-sha256"
 _LOOKS = 2
@@ -40,21 +39,7 @@ _MOST_BYTES = 8 * 1024 * 1024
 _RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """An object to read, in any bucket, and how to reach it."""
-
-    bucket: str
-    key: str
-    options: S3Options
-
-    @property
-    def uri(self) -> str:
-        """Its address."""
-        return f"s3://{self.bucket}/{self.key}"
-
-
-def read_object(source: Source, max_bytes: int | None = None) -> bytes:
+def read_object(source: S3Object, max_bytes: int | None = None) -> bytes:
     """Return an object's bytes, by one request when nothing goes wrong.
 
     They are compared with the checksum that our own uploads leave beside the object.
@@ -94,7 +79,7 @@ class ObjectReader(io.BufferedIOBase):
         size_bytes: the object's length.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: S3Object) -> None:
         """Look the object up.
 
         Raises:
@@ -189,7 +174,7 @@ class ObjectReader(io.BufferedIOBase):
 
 
 def _receive_all(
-    source: Source, start: int, stop: int, etag: str, answer: Answer | None = None
+    source: S3Object, start: int, stop: int, etag: str, answer: Answer | None = None
 ) -> bytes:
     """Return the bytes from `start` to `stop`, by as many requests as it takes.
 
@@ -211,7 +196,7 @@ def _receive_all(
             answer = None
 
 
-def _get_range(source: Source, start: int, stop: int, etag: str) -> Answer:
+def _get_range(source: S3Object, start: int, stop: int, etag: str) -> Answer:
     answer = _get(source, Range=f"bytes={start}-{stop - 1}", IfMatch=etag)
     if (found := _answered_range(answer)) is None or found[0] != start:
         answer["Body"].close()
@@ -222,7 +207,7 @@ def _get_range(source: Source, start: int, stop: int, etag: str) -> Answer:
     return answer
 
 
-def _read_tail(source: Source) -> tuple[int, str, bytes]:
+def _read_tail(source: S3Object) -> tuple[int, str, bytes]:
     """Return an object's size, ETag and last bytes."""
     answer = send(lambda: _get_tail(source), "read", source.uri, source.options)
     if answer is None:
@@ -233,7 +218,7 @@ def _read_tail(source: Source) -> tuple[int, str, bytes]:
     return size, etag, _receive_all(source, first, size, etag, answer)
 
 
-def _get_tail(source: Source) -> Answer | None:
+def _get_tail(source: S3Object) -> Answer | None:
     try:
         return _get(source, Range=f"bytes=-{_TAIL_BYTES}")
     except request_errors() as error:
@@ -242,7 +227,7 @@ def _get_tail(source: Source) -> Answer | None:
         raise
 
 
-def _empty(source: Source) -> tuple[int, str, bytes]:
+def _empty(source: S3Object) -> tuple[int, str, bytes]:
     client = s3_client(source.options)
     head = send(
         lambda: client.head_object(Bucket=source.bucket, Key=source.key),
@@ -258,7 +243,7 @@ def _empty(source: Source) -> tuple[int, str, bytes]:
     return 0, str(head["ETag"]), b""
 
 
-def _get(source: Source, **conditions: str) -> Answer:
+def _get(source: S3Object, **conditions: str) -> Answer:
     return s3_client(source.options).get_object(Bucket=source.bucket, Key=source.key, **conditions)
 
 

@@ -18,6 +18,7 @@ from typing import BinaryIO
 from engine.errors import EngineError, TransientError, WorkspaceError
 from engine.objects.s3_client import (
     Answer,
+    S3Object,
     S3Options,
     TryAgainError,
     refusal_status,
@@ -46,22 +47,8 @@ _NO_CONDITIONS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
-    """An object to write, and how to reach it."""
-
-    bucket: str
-    key: str
-    options: S3Options
-
-    @property
-    def uri(self) -> str:
-        """Its address."""
-        return f"s3://{self.bucket}/{self.key}"
-
-    @property
-    def place(self) -> dict[str, str]:
-        """The bucket and key, as requests want them."""
-        return {"Bucket": self.bucket, "Key": self.key}
+class Target(S3Object):
+    """An object to write."""
 
     def head(self) -> Answer | None:
         """Return what the server knows about the object; None without one."""

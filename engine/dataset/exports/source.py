@@ -12,8 +12,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import duckdb
 import pyarrow as pa
@@ -23,6 +21,7 @@ from pyiceberg.expressions.visitors import bind
 from pyiceberg.io.pyarrow import expression_to_pyarrow
 from pyparsing import ParseException
 
+from engine.closing import Closing
 from engine.dataset.catalog import Workspace
 from engine.dataset.exports.protocol import ExportImage, ExportMask
 from engine.dataset.merged_masks import masks_by_image
@@ -42,7 +41,7 @@ _SORT_MEMORY = "256MB"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ReleaseSource:
+class ReleaseSource(Closing):
     """The images of a release that a run has looked at, also those on which it found nothing.
 
     Attributes:
@@ -98,15 +97,8 @@ class ReleaseSource:
         masks = _files(workspace, release, "masks")
         return cls(dict(counted), tuple(row[0] for row in licenses), database, masks, condition)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Let go of what it reads or writes."""
         self._masks.close()
         self._database.close()
 

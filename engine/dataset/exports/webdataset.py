@@ -12,9 +12,8 @@ import io
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from engine.closing import Closing
 from engine.dataset.exports.protocol import (
     ExportContext,
     ExportImage,
@@ -68,7 +67,7 @@ class _Tars:
         return _Tar(local_path)
 
 
-class _Tar:
+class _Tar(Closing):
     def __init__(self, path: Path) -> None:
         # USTAR, the plainest: every reader takes it, and it holds no times but the members'.
         self._tar = tarfile.open(path, "w", format=tarfile.USTAR_FORMAT)  # noqa: SIM115
@@ -79,13 +78,6 @@ class _Tar:
             info.size = len(member.data)
             self._tar.addfile(info, io.BytesIO(member.data))
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Let go of what it reads or writes."""
         self._tar.close()

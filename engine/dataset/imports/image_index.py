@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import duckdb
 import pyarrow as pa
 
+from engine.closing import Closing
 from engine.dataset.catalog import Workspace
 from engine.dataset.imports.protocol import ImportSource, Rejected, SourceImage, UsableImage
 from engine.dataset.ingest import ingest
@@ -38,7 +37,7 @@ _SCHEMA = pa.schema(
 )
 
 
-class ImageIndex:
+class ImageIndex(Closing):
     """See the module.
 
     Attributes:
@@ -51,15 +50,8 @@ class ImageIndex:
         self._database.register("incoming", _SCHEMA.empty_table())
         self._database.execute("CREATE TABLE images AS SELECT * FROM incoming")
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Let go of what it reads or writes."""
         self._database.close()
 
     @property

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -148,14 +148,10 @@ def import_masks(
         if not image_ids:
             raise BadInputError(_no_images(source, index))
         config = _config(source, options)
+        recipe = Recipe.of(options.maker, config)
+        size = shard_size(len(image_ids))
         manifests = plan_runs(
-            workspace,
-            image_ids,
-            Recipe.of(options.maker, config),
-            shard_size(len(image_ids)),
-            now,
-            kind="import",
-            stage=options.stage,
+            workspace, image_ids, recipe, size, now, kind="import", stage=options.stage
         )
         present = set(image_ids)
         totals = RunTotals()
@@ -167,8 +163,16 @@ def import_masks(
             totals.masks += written.masks
             totals.rejected += written.rejected
             commit_run(workspace, manifest, gate)
+        return _report(workspace, index, manifests, totals)
+
+
+def _report(
+    workspace: Workspace, index: ImageIndex, manifests: Sequence[RunManifest], totals: RunTotals
+) -> ImportReport:
     release = latest_release(workspace)
-    has_list = manifests and (index.rejected or totals.rejected)
+    rejected = None
+    if manifests and (index.rejected or totals.rejected):
+        rejected = workspace.store.uri(beside_run(manifests[-1].run_id, REJECTED_FILE))
     return ImportReport(
         release=release.name if release else None,
         runs=tuple(manifest.run_id for manifest in manifests),
@@ -176,9 +180,7 @@ def import_masks(
         masks=totals.masks,
         images_rejected=index.reasons,
         masks_rejected=dict(totals.rejected),
-        rejected=workspace.store.uri(beside_run(manifests[-1].run_id, REJECTED_FILE))
-        if has_list
-        else None,
+        rejected=rejected,
     )
 
 
