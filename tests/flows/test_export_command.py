@@ -3,39 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from engine.dataset.exports.formats import FORMATS as ENGINE_FORMATS
-from flows.cli import EXIT_BAD_INPUT, EXIT_PARTLY_DONE, main
+from flows.cli import EXIT_BAD_INPUT, EXIT_PARTLY_DONE
 from flows.commands.export import FORMATS
 from tests.dataset.coco_builders import write_coco
-
-
-class Terminal:
-    """Runs maskwheel in this process."""
-
-    def __init__(self, workspace: Path, capture: pytest.CaptureFixture[str]) -> None:
-        self.workspace = workspace
-        self._capture = capture
-        self.err = ""
-
-    def __call__(self, *arguments: str | Path, code: int = 0) -> str:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["maskwheel", *map(str, arguments)])
-            patch.setenv("MASKWHEEL_WORKSPACE", str(self.workspace))
-            with pytest.raises(SystemExit) as ended:
-                main()
-        out, self.err = self._capture.readouterr()
-        assert ended.value.code == code, self.err
-        return out
-
-    def json(self, *arguments: str | Path, code: int = 0) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(self(*arguments, "--json", code=code))
-        return answer
+from tests.flows.terminal import Terminal
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -16,42 +15,19 @@ from engine.dataset.catalog import Workspace
 from engine.dataset.releases import latest_release, scan
 from engine.images import encode_jpeg
 from engine.learning.promotion import GateConfig
-from flows.cli import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_PARTLY_DONE, main
+from flows.cli import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_PARTLY_DONE
 from flows.commands.models import promote_command
 from flows.events import MODEL_PROMOTED
 from model import build_sam, save_sam
 from tests.automatic.oracle_segmenter import paint_scene
 from tests.dataset.coco_builders import write_coco
 from tests.flows.conftest import Cli
-
-
-class Terminal:
-    """Runs the command in this process."""
-
-    def __init__(self, workspace: Path, capture: pytest.CaptureFixture[str]) -> None:
-        self.workspace = workspace
-        self._capture = capture
-        self.err = ""
-
-    def __call__(self, *arguments: str | Path, code: int = 0) -> str:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["maskwheel", "models", *map(str, arguments)])
-            patch.setenv("MASKWHEEL_WORKSPACE", str(self.workspace))
-            patch.delenv("PREFECT_API_URL", raising=False)
-            with pytest.raises(SystemExit) as ended:
-                main()
-        out, self.err = self._capture.readouterr()
-        assert ended.value.code == code, self.err
-        return out
-
-    def json(self, *arguments: str | Path, code: int = 0) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(self(*arguments, "--json", code=code))
-        return answer
+from tests.flows.terminal import Terminal
 
 
 @pytest.fixture
 def models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Terminal:
-    return Terminal(tmp_path / "workspace", capsys)
+    return Terminal(tmp_path / "workspace", capsys, ("models",))
 
 
 @pytest.fixture(scope="module")

@@ -2,41 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from engine.dataset.catalog import Workspace
 from engine.dataset.runs import commit_run
-from flows.cli import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_PARTLY_DONE, EXIT_USAGE, main
+from flows.cli import EXIT_BAD_INPUT, EXIT_FAILED, EXIT_PARTLY_DONE, EXIT_USAGE
 from flows.commands.releases import command as releases_command
 from tests.dataset.publishing_builders import ingest_photos, written_run
-
-
-class Terminal:
-    """Runs the command in this process."""
-
-    def __init__(self, workspace: Path, capture: pytest.CaptureFixture[str]) -> None:
-        self.workspace = workspace
-        self._capture = capture
-        self.err = ""
-
-    def __call__(self, *arguments: str | Path, code: int = 0) -> str:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", ["maskwheel", "releases", *map(str, arguments)])
-            patch.setenv("MASKWHEEL_WORKSPACE", str(self.workspace))
-            with pytest.raises(SystemExit) as ended:
-                main()
-        out, self.err = self._capture.readouterr()
-        assert (ended.value.code or 0) == code, self.err
-        return out
-
-    def json(self, *arguments: str | Path, code: int = 0) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(self(*arguments, "--json", code=code))
-        return answer
+from tests.flows.terminal import Terminal
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +28,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def releases(root: Path, capsys: pytest.CaptureFixture[str]) -> Terminal:
-    return Terminal(root, capsys)
+    return Terminal(root, capsys, ("releases",))
 
 
 def test_releases_are_listed_tagged_and_shown(releases: Terminal) -> None:
@@ -135,7 +110,7 @@ def test_a_run_is_published_and_rolled_back(releases: Terminal, root: Path) -> N
 def test_wrong_use_and_no_workspace_are_told_apart(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], releases: Terminal
 ) -> None:
-    Terminal(tmp_path / "nothing", capsys)("list", code=EXIT_FAILED)
+    Terminal(tmp_path / "nothing", capsys, ("releases",))("list", code=EXIT_FAILED)
     releases("diff", code=EXIT_USAGE)
     releases("frobnicate", code=EXIT_USAGE)
 
