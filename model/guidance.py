@@ -31,12 +31,12 @@ from model.types import (
 
 GUIDANCE_STRIDE = 4
 _MASK_CHANNELS = 64
-_CLICK_SIGMA_PX = 12.0
-_LOGIT_SOFTNESS = 4.0
+CLICK_SIGMA_PX = 12.0
+LOGIT_SOFTNESS = 4.0
 # A distance this many times longer still counts in the wider map of what a click reaches.
-_WIDER = 4.0
+WIDER = 4.0
 # Where a box is looked at to learn what is inside: a 3x3 grid in its middle half.
-_BOX_PROBES = (0.3, 0.5, 0.7)
+BOX_PROBES = (0.3, 0.5, 0.7)
 
 
 def guidance_maps(barriers: int) -> int:
@@ -156,7 +156,7 @@ def _reach(
     everything outside the box.
     """
     barriers_BKhw = fine_features(features).barriers_BKHW
-    terrain = Terrain.from_logits(barriers_BKhw)
+    terrain = _terrain(features)
     size = (barriers_BKhw.shape[-2], barriers_BKhw.shape[-1])
     foreground, background = (seeds_at(probes_NP2 / GUIDANCE_STRIDE, w, size) for w in sides)
     background = background.masked_fill(outside_Nhw, 0.0)
@@ -165,8 +165,17 @@ def _reach(
         beyond_NKhw = terrain.distances(background, features.owner_N)
     else:  # single clicks, as in the automatic stage: nothing to spread from
         beyond_NKhw = background.unsqueeze(1).expand_as(inside_NKhw)
-    reach = torch.cat([inside_NKhw, inside_NKhw / _WIDER, beyond_NKhw], dim=1).neg().exp()
+    reach = torch.cat([inside_NKhw, inside_NKhw / WIDER, beyond_NKhw], dim=1).neg().exp()
     return list(reach.unbind(1))
+
+
+def _terrain(features: ImageFeatures) -> Terrain:
+    """Return what it costs to cross the images, kept for the next prompt while nothing learns."""
+    if torch.is_grad_enabled():
+        return Terrain.from_logits(fine_features(features).barriers_BKHW)
+    if features.ground.terrain is None:
+        features.ground.terrain = Terrain.from_logits(fine_features(features).barriers_BKHW)
+    return features.ground.terrain
 
 
 def sample(maps_BCHW: Tensor, points_NP2: Tensor, padded_size: tuple[int, int]) -> Tensor:
@@ -200,8 +209,8 @@ def _probes(prompts: InputPrompts) -> tuple[Tensor, Tensor, Tensor]:
         x0, y0, x1, y1 = prompts.boxes_N4.float().unbind(-1)
         grid = [
             torch.stack([x0 + (x1 - x0) * u, y0 + (y1 - y0) * v], -1)
-            for v in _BOX_PROBES
-            for u in _BOX_PROBES
+            for v in BOX_PROBES
+            for u in BOX_PROBES
         ]
         places.append(torch.stack(grid, dim=1))
         inside = torch.ones(places[-1].shape[:2], dtype=torch.bool, device=x0.device)
@@ -250,7 +259,7 @@ def _pixel_centres(height: int, width: int, like: Tensor) -> tuple[Tensor, Tenso
 
 def _click_bumps(points_NP2: Tensor, weights_NP: Tensor, y: Tensor, x: Tensor) -> Tensor:
     """Gaussian bumps at the weighted points: (N, h, w), at most 1."""
-    two_sigma_squared = 2 * _CLICK_SIGMA_PX**2
+    two_sigma_squared = 2 * CLICK_SIGMA_PX**2
     along_x = torch.exp(-((x - points_NP2[..., :1]) ** 2) / two_sigma_squared)
     along_y = torch.exp(-((y - points_NP2[..., 1:]) ** 2) / two_sigma_squared)
     along_y = along_y * weights_NP.unsqueeze(-1)
@@ -270,4 +279,4 @@ def _earlier_mask(prompts: InputPrompts, height: int, width: int, like: Tensor) 
     """The mask prompt squashed to (-1, 1), 0 everywhere without one: (N, h, w)."""
     if prompts.mask_logits_N1hw is None:
         return like.new_zeros(len(prompts), height, width)
-    return torch.tanh(_to_size(prompts.mask_logits_N1hw[:, 0], (height, width)) / _LOGIT_SOFTNESS)
+    return torch.tanh(_to_size(prompts.mask_logits_N1hw[:, 0], (height, width)) / LOGIT_SOFTNESS)

@@ -26,7 +26,7 @@ from torch import Tensor
 FAR = 30.0
 ROUNDS = 2
 # Even open ground costs a little, so that what is near stays nearer than what is far.
-_GROUND_COST = 0.02
+GROUND_COST = 0.02
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,7 +44,7 @@ class Terrain:
     @classmethod
     def from_logits(cls, boundary_logits_BKhw: Tensor) -> Terrain:
         """Sum the costs of float32 boundary logits along rows and columns."""
-        cost = F.softplus(boundary_logits_BKhw.float()) + _GROUND_COST
+        cost = F.softplus(boundary_logits_BKhw.float()) + GROUND_COST
         half = cost / 2
         along_rows = (cost.cumsum(3) - half).transpose(2, 3).contiguous()
         return cls(along_rows, cost.cumsum(2) - half)

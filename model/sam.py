@@ -38,7 +38,7 @@ from model.types import (
     Prompts,
     ScoredPrompts,
 )
-from model.upsample import LOW_RES_STRIDE, upsample_logits
+from model.upsample import LOW_RES_STRIDE, upsample_masks
 
 logger = logging.getLogger(__name__)
 
@@ -209,12 +209,12 @@ class Sam(nn.Module):
         """
         tokens = slice(1, None) if multimask else slice(0, 1)
         scored = self.score(embedding, prompts)
-        logits, masks = [], []
-        for start in range(0, max(len(prompts), 1), _PROMPTS_AT_ONCE):
-            drawn = self.draw(scored, slice(start, start + _PROMPTS_AT_ONCE))[:, tokens]
-            logits.append(drawn)
-            masks.append(upsample_logits(drawn, embedding.frame) > 0)
-        return MaskPrediction(torch.cat(masks), scored.iou_N4[:, tokens], torch.cat(logits))
+        logits = [
+            self.draw(scored, slice(start, start + _PROMPTS_AT_ONCE))[:, tokens]
+            for start in range(0, max(len(prompts), 1), _PROMPTS_AT_ONCE)
+        ]
+        masks = [upsample_masks(drawn, embedding.frame) for drawn in logits]
+        return MaskPrediction(_joined(masks), scored.iou_N4[:, tokens], _joined(logits))
 
     @torch.inference_mode()
     def score(self, embedding: ImageEmbedding, prompts: Prompts) -> ScoredPrompts:
@@ -242,8 +242,9 @@ class Sam(nn.Module):
         if given is not None and tuple(given.shape[-2:]) != expected:
             raise PromptError(f"mask_logits must be (N, 1, {expected}); got {tuple(given.shape)}")
         encoded = self.prompt_encoder(prompts, features, padded_size)
-        positions = self.prompt_encoder.image_positions(*features.coarse_BCHW.shape[-2:])
-        scored: ScoredPrompts = self.mask_decoder.score(features, positions, encoded)
+        scored: ScoredPrompts = self.mask_decoder.score(
+            features, self._positions(features), encoded
+        )
         iou_N4 = scored.iou_N4.float()
         return ScoredPrompts(
             iou_N4=iou_N4.sigmoid() if self.config.iou_sigmoid else iou_N4,
@@ -252,6 +253,16 @@ class Sam(nn.Module):
             features=scored.features,
             guidance_NGhw=scored.guidance_NGhw,
         )
+
+    def _positions(self, features: ImageFeatures) -> Tensor:
+        """Return the image tokens' positions, kept for the next prompt while nothing learns."""
+        positions_1CHW = features.ground.positions_1CHW
+        if positions_1CHW is None or torch.is_grad_enabled():
+            grid = features.coarse_BCHW.shape[-2:]
+            positions_1CHW = self.prompt_encoder.image_positions(*grid)
+            if not torch.is_grad_enabled():
+                features.ground.positions_1CHW = positions_1CHW
+        return positions_1CHW
 
     def frame(self, original_size: tuple[int, ...]) -> Frame:
         """Return how an image of (height, width) is laid into this model's input."""
@@ -266,3 +277,7 @@ class Sam(nn.Module):
             flat = tensor.detach().cpu().contiguous().view(-1)
             digest.update(flat.view(torch.uint8).numpy().data)
         return f"{self.config.name}-{digest.hexdigest()[:12]}"
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -7,13 +7,16 @@ to the right and y down, unless a name says otherwise.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from model.reachability import Terrain
 
 FOREGROUND, BACKGROUND, PADDING = 1, 0, -1
 
@@ -126,6 +129,19 @@ class Frame:
     padded_size: tuple[int, int]
 
 
+@dataclass(slots=True, eq=False)
+class PromptGround:
+    """What every prompt needs of an image and none changes; made by the first, in inference only.
+
+    Attributes:
+        positions_1CHW: positional encoding of the image tokens.
+        terrain: what it costs to cross the image, where prompts are guided.
+    """
+
+    positions_1CHW: Tensor | None = None
+    terrain: Terrain | None = None
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageFeatures:
     """What an image encoder makes of B images of the same padded size.
@@ -135,11 +151,13 @@ class ImageFeatures:
         fine_BCHW: what guided prompts read, see `model.compact_encoder.FineFeatures`; empty for the
             plain ViT.
         owner_N: which image each of N prompts belongs to; None when one image serves all prompts.
+        ground: filled in by the model that made the features.
     """
 
     coarse_BCHW: Tensor
     fine_BCHW: tuple[Tensor, ...] = ()
     owner_N: Tensor | None = None
+    ground: PromptGround = field(default_factory=PromptGround)
 
     def of_image(self, index: int) -> ImageFeatures:
         """Return the features of one image, batch 1."""
@@ -148,7 +166,7 @@ class ImageFeatures:
 
     def owned_by(self, owner_N: Tensor) -> ImageFeatures:
         """Assign an image to each of N prompts."""
-        return ImageFeatures(self.coarse_BCHW, self.fine_BCHW, owner_N)
+        return ImageFeatures(self.coarse_BCHW, self.fine_BCHW, owner_N, self.ground)
 
     def per_prompt(self, maps_BCHW: Tensor) -> Tensor:
         """Spread maps of the B images over the prompts: batch N, or 1 when one image serves all."""

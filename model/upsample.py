@@ -8,7 +8,7 @@ output row depends on three low-resolution rows at most, and columns likewise.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -43,23 +43,56 @@ def upsample_logits(low_res_NMhw: Tensor, frame: Frame) -> Tensor:
     Returns:
         (N, M, H, W) float32 at `frame.original_size`; the two interpolations within rounding.
     """
+    whole = low_res_NMhw.new_empty(
+        *low_res_NMhw.shape[:2], *frame.original_size, dtype=torch.float32
+    )
+    for rows, block in _upsampled_blocks(low_res_NMhw, frame):
+        whole[..., rows, :] = block
+    return whole
+
+
+def upsample_masks(low_res_NMhw: Tensor, frame: Frame) -> Tensor:
+    """Upsample logits to the whole image and return where they are above 0.
+
+    Args:
+        low_res_NMhw: logits at a quarter of the padded input.
+        frame: how the image was laid into the input.
+
+    Returns:
+        (N, M, H, W) bool at `frame.original_size`; the logits in full are never held in memory.
+    """
+    masks = low_res_NMhw.new_empty(*low_res_NMhw.shape[:2], *frame.original_size, dtype=torch.bool)
+    for rows, block in _upsampled_blocks(low_res_NMhw, frame):
+        _above_zero(block, out=masks[..., rows, :])
+    return masks
+
+
+def _above_zero(values: Tensor, out: Tensor) -> None:
+    if values.device.type == "cpu":  # numpy compares many numbers at once, torch one by one
+        np.greater(values.numpy(), 0, out=out.numpy())
+    else:
+        torch.gt(values, 0, out=out)
+
+
+def _upsampled_blocks(low_res_NMhw: Tensor, frame: Frame) -> Iterator[tuple[slice, Tensor]]:
+    """Yield rows of the image with their logits, in a buffer that the next block overwrites."""
     device = low_res_NMhw.device
     first_H, weights_3H = _reach_of(frame, 0, device)
-    columns_wW = _column_weights(frame, device)
-    wide_NMhW = low_res_NMhw.float() @ columns_wW
+    wide_NMhW = low_res_NMhw.float() @ _column_weights(frame, device)
     last = wide_NMhW.shape[-2] - 1
-    whole = wide_NMhW.new_empty(*wide_NMhW.shape[:2], *frame.original_size)
-    rows_at_once = max(1, _BLOCK_PIXELS // max(1, whole[..., :1, :].numel()))
+    outer, width = wide_NMhW.shape[:2], frame.original_size[1]
+    rows_at_once = max(1, _BLOCK_PIXELS // max(1, outer.numel() * width))
+    buffer = wide_NMhW.new_empty(*outer, min(rows_at_once, len(first_H)), width)
     for start in range(0, len(first_H), rows_at_once):
-        block = slice(start, start + rows_at_once)
-        out = whole[..., block, :]
+        block = slice(start, min(start + rows_at_once, len(first_H)))
+        out = buffer[..., : block.stop - start, :]
         for tap, weights_H1 in enumerate(weights_3H[:, block].unsqueeze(-1)):
             rows = wide_NMhW.index_select(-2, (first_H[block] + tap).clamp(max=last))
             if tap == 0:
                 torch.mul(rows, weights_H1, out=out)
             else:
                 out.addcmul_(rows, weights_H1)
-    return whole
+        yield block, out
 
 
 def regions_above(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from model import SIZES, ImageEmbedding, PromptError, Prompts, Sam, SamConfig, ScoredPrompts
+from model.preprocess import to_input_frame
 from model.types import ImageFeatures
 from tests.model.small_models import (
     SMALL_COMPACT,
@@ -256,3 +257,35 @@ def test_the_model_id_names_the_precision() -> None:
     full = small_sam(SMALL_COMPACT)
     ids = {full.model_id(), full.bfloat16().model_id(), full.half().model_id()}
     assert len(ids) == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_second_click_finds_what_the_first_one_prepared_and_answers_alike(
+    sam: Sam, kind: str
+) -> None:
+    embedding = sam.encode(random_image(*SIZE))
+    prompts = prompts_of_kind(kind, embedding)
+    first = sam.predict(embedding, prompts)
+    prepared = embedding.features.ground.positions_1CHW
+    second = sam.predict(embedding, prompts)
+    assert prepared is not None
+    assert embedding.features.ground.positions_1CHW is prepared
+    assert torch.equal(first.low_res_logits_NMhw, second.low_res_logits_NMhw)
+    assert torch.equal(first.masks_NMHW, second.masks_NMHW)
+
+
+def test_learning_never_takes_what_was_prepared_without_gradients() -> None:
+    sam = small_sam(SMALL_COMPACT)
+    features = sam.image_encoder(torch.randn(1, 3, 64, 64))
+    prepared = to_input_frame(
+        Prompts(points_xy=np.array([[[20.0, 30.0]]]), point_labels=np.array([[1]])),
+        sam.frame((64, 64)),
+        sam.device,
+    )
+    with torch.no_grad():
+        sam.score_input(features, prepared, (64, 64))
+    assert features.ground.terrain is not None
+    iou_N4 = sam.score_input(features, prepared, (64, 64)).iou_N4
+    barriers = sam.image_encoder.get_parameter("heads.barriers.weight")
+    (gradient,) = torch.autograd.grad(iou_N4.sum(), [barriers])
+    assert bool((gradient != 0).any())

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from model import Frame, Region, cut_window, regions_above, upsample_window
 from model.preprocess import input_frame
-from model.upsample import LOW_RES_STRIDE, upsample_logits
+from model.upsample import LOW_RES_STRIDE, upsample_logits, upsample_masks
 
 PADDINGS = ((128, 128), (128, 32), (1024, 1024), (512, 32))
 SIZES = [(1, 1), (1, 3000), (700, 1), (37, 53), (300, 200), (900, 1300), (64, 128), (1024, 1024)]
@@ -131,3 +131,17 @@ def test_logits_in_the_padding_alone_give_no_region() -> None:
     low_res = np.full((1, 256, 256), -5, np.float32)
     low_res[0, 200:, 200:] = 5
     assert regions_above(low_res, 0.0, frame) == [None]
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+@pytest.mark.parametrize("size", [(1, 1), (37, 53), (900, 1300)], ids=str)
+def test_masks_are_where_the_upsampled_logits_are_above_zero(
+    size: tuple[int, int], count: int
+) -> None:
+    frame = input_frame(size, 512, 32)
+    low_res = torch.from_numpy(blobs(frame, seed=4, count=max(1, count)))[None, :count]
+    low_res[..., 0] = 0.0  # zero itself is outside
+    masks = upsample_masks(low_res, frame)
+    assert masks.dtype == torch.bool
+    assert masks.shape == (1, count, *size)
+    assert torch.equal(masks, upsample_logits(low_res, frame) > 0)
