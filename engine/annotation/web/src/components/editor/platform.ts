@@ -1,0 +1,5 @@
+// Which names the keys have here.
+
+export function isMac(): boolean {
+  return /mac|iphone|ipad/i.test(navigator.platform);
+}

@@ -1,0 +1,31 @@
+"""The page's own checks: types, format and the tests of its logic, run by its own tools."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+WEB = Path(__file__).parents[2] / "engine" / "annotation" / "web"
+
+
+def run_npm(script: str) -> subprocess.CompletedProcess[str]:
+    npm = shutil.which("npm")
+    if npm is None or not (WEB / "node_modules" / "vite").exists():
+        pytest.skip("needs Node.js and the page's packages: run `make web`")
+    return subprocess.run(
+        [npm, "run", "--silent", script],
+        cwd=WEB,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+    )
+
+
+@pytest.mark.parametrize("script", ["check", "test"])
+def test_the_page_passes_its_own_checks(script: str) -> None:
+    done = run_npm(script)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
