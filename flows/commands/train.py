@@ -57,6 +57,7 @@ Examples:
   maskwheel train --data photos/ --recipe mae --model vit_b         photos without masks
   maskwheel train --data r3 --recipe sam --init mae:training/mae-1/training.pt
   maskwheel train --data photos/ --recipe distill --teacher sam_vit_h_4b8939.pth
+  maskwheel train --data r3 --recipe proposer -w birds     boxes for annotate --stage semi
 Several GPUs:
   torchrun --nproc-per-node 4 -m flows.cli train --data r3 --recipe sam --device cuda
 
@@ -67,10 +68,10 @@ The same command again goes on where it was stopped, and ends with the same weig
 @workspace_option
 @click.option(
     "--recipe",
-    type=click.Choice(["finetune", "sam", "bundled", *_UNLABELLED]),
+    type=click.Choice(["finetune", "sam", "bundled", "proposer", *_UNLABELLED]),
     default="finetune",
     show_default=True,
-    help="How to train; mae and distill learn from photos without masks.",
+    help="How to train; mae and distill learn from photos without masks, proposer finds boxes.",
 )
 @click.option(
     "--init",
@@ -158,6 +159,8 @@ def command(
             stack.callback(opened.close)
         if options.recipe in _UNLABELLED:
             from flows.commands.train_on_photos import train_on_photos as train
+        elif options.recipe == "proposer":
+            from flows.commands.train_proposer import train_proposer as train
         else:
             train = _train_on_masks
         train(names, options, group, opened, output, register, as_json)
