@@ -43,6 +43,9 @@ class Settings(BaseSettings):
             region and credentials come from the usual AWS places (AWS_REGION, AWS_PROFILE, ...).
         s3_addressing: whether a bucket is in an address's path or in its host's name; most servers
             other than AWS's want ``path``, which ``auto`` takes for them.
+        annotation_host: what the annotation service listens on.
+        annotation_port: likewise; the next free one is taken when it is busy.
+        annotation_lease_seconds: a page that is silent for so long loses its task to others.
     """
 
     model_config = SettingsConfigDict(env_prefix="MASKWHEEL_", frozen=True, extra="ignore")
@@ -57,6 +60,9 @@ class Settings(BaseSettings):
     log_level: LogLevel = "INFO"
     s3_endpoint: str | None = Field(default=None, pattern=r"^https?://[^/\s]+")
     s3_addressing: Literal["auto", "path", "virtual"] = "auto"
+    annotation_host: str = "127.0.0.1"
+    annotation_port: int = Field(default=8765, ge=0, le=65_535)
+    annotation_lease_seconds: int = Field(default=120, ge=10, le=86_400)
 
 
 def current_time() -> datetime:
