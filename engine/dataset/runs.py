@@ -41,6 +41,7 @@ __all__ = [
     "RunManifest",
     "Stage",
     "commit_run",
+    "keep_run",
     "load_run",
     "pending_shards",
     "plan_runs",
@@ -52,7 +53,7 @@ __all__ = [
     "unusable_files",
 ]
 
-RunKind = Literal["auto", "import"]
+RunKind = Literal["auto", "import", "annotation"]
 Stage = Literal["manual", "semi", "auto"]
 
 _SHARDS, _MIN_SHARD, _MAX_SHARD = 200, 4, 512
@@ -104,11 +105,12 @@ class RunManifest:
     """The plan of a run; never changes once written.
 
     Attributes:
-        run_id: ``"auto-<recipe id>-<number>"``; of an import, ``"import-..."``.
+        run_id: ``"auto-<recipe id>-<number>"``; of an import, ``"import-..."``; of people's work,
+            ``"annotation-<campaign>-<number>"``.
         recipe: what the images are masked with.
         created_at: UTC; the time on everything that the run makes.
         shards: the images, cut into tasks, ascending.
-        kind: whether a model makes the masks here, or they come from elsewhere.
+        kind: whether a model makes the masks here, they come from elsewhere, or people make them.
         stage: what stands on its masks.
     """
 
@@ -197,6 +199,16 @@ def run_exists(store: ObjectStore, run_id: str) -> bool:
     return store.exists(_key(run_id))
 
 
+def keep_run(store: ObjectStore, manifest: RunManifest) -> RunManifest:
+    """Write the plan of a run whose id says what it is, unless there is one; return the plan.
+
+    Raises:
+        WorkspaceError: the plan that is there is damaged.
+    """
+    store.put_if_absent(_key(manifest.run_id), _to_json(manifest))
+    return load_run(store, manifest.run_id)
+
+
 def load_run(store: ObjectStore, run_id: str) -> RunManifest:
     """Return a run's manifest.
 
@@ -267,6 +279,7 @@ def commit_run(
     gate: Gate | None = None,
     *,
     accepted: str | None = None,
+    note: str = "",
 ) -> Release:
     """Publish a complete run. Replayable, also concurrently; see `publish`.
 
@@ -290,7 +303,7 @@ def commit_run(
             f"run {manifest.run_id} lacks {len(pending)} of {len(manifest.shards)} shards; run "
             "the same command again to make them"
         )
-    publication = _publication(workspace.store, manifest)
+    publication = replace(_publication(workspace.store, manifest), note=note)
     return publish(workspace, publication, gate, accepted=accepted)
 
 
@@ -330,7 +343,7 @@ def _publication(store: ObjectStore, manifest: RunManifest) -> Publication:
     )
     return Publication(
         commit_id=manifest.run_id,
-        kind="import" if manifest.kind == "import" else "run",
+        kind="run" if manifest.kind == "auto" else manifest.kind,
         created_at=manifest.created_at,
         files=tuple(store.uri(shard.key) for shard in with_masks),
         image_runs=pa.concat_tables(rows),

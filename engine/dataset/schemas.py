@@ -18,6 +18,7 @@ from typing import Literal
 import pyarrow as pa
 from pyiceberg.schema import Schema
 from pyiceberg.types import (
+    BooleanType,
     DoubleType,
     IcebergType,
     IntegerType,
@@ -50,7 +51,7 @@ TABLE_PROPERTIES: Mapping[str, str] = {
     "write.metadata.metrics.column.point_coords.element.element": "none",
 }
 
-_Kind = Literal["int", "long", "double", "string", "timestamp", "points"]
+_Kind = Literal["bool", "int", "long", "double", "string", "timestamp", "points"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,11 @@ _COLUMNS: Mapping[TableName, tuple[_Column, ...]] = {
         _Column("annotator_id", "string", "the person who confirmed the mask", required=False),
         _Column("active_seconds", "double", "the person's time on the mask", required=False),
         _Column("created_at", "timestamp", "start of the run, UTC"),
+        # The ids 24 and 25 are inside of point_coords.
+        _Column("made", "string", "kept, corrected or new", required=False, field_id=26),
+        _Column("prompts", "string", "clicks, boxes, strokes: JSON", required=False, field_id=27),
+        _Column("decoder", "string", "browser or server", required=False, field_id=28),
+        _Column("reviewer_id", "string", "the person who judged it", required=False, field_id=29),
     ),
     "image_runs": (
         _Column("image_id", "long", "the image in table images"),
@@ -118,6 +124,7 @@ _COLUMNS: Mapping[TableName, tuple[_Column, ...]] = {
         _Column("message", "string", "why it was skipped, for people", required=False),
         _Column("masks", "int", "number of masks of this image in this run"),
         _Column("created_at", "timestamp", "start of the run, UTC"),
+        _Column("exhaustive", "bool", "a person left nothing out", required=False, field_id=9),
     ),
 }
 
@@ -166,6 +173,8 @@ def _first_version(columns: Sequence[_Column]) -> int:
 
 def _iceberg_type(kind: _Kind, last_column_id: int) -> IcebergType:
     match kind:
+        case "bool":
+            return BooleanType()
         case "int":
             return IntegerType()
         case "long":
@@ -187,6 +196,8 @@ def _iceberg_type(kind: _Kind, last_column_id: int) -> IcebergType:
 
 def _arrow_type(kind: _Kind, last_column_id: int) -> pa.DataType:
     match kind:
+        case "bool":
+            return pa.bool_()
         case "int":
             return pa.int32()
         case "long":

@@ -13,8 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -29,6 +29,7 @@ from engine.records import MaskRecord, Rle, Shard, SkippedImage
 
 __all__ = [
     "RECORD_COLUMNS",
+    "HandWork",
     "ImageMasks",
     "ImageStatus",
     "Provenance",
@@ -71,6 +72,30 @@ class Provenance:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandWork:
+    """What people did on one mask.
+
+    Attributes:
+        annotator_id: who made or confirmed it.
+        active_seconds: their time on it.
+        made: what became of the model's proposal; ``"new"``: there was none.
+        prompts: what it was made with, as a JSON list.
+        decoder: where the model answered; None: it was not asked.
+        reviewer_id: who accepted or fixed it; None: nobody did.
+    """
+
+    annotator_id: str
+    active_seconds: float
+    made: Literal["kept", "corrected", "new"]
+    prompts: str
+    decoder: str | None = None
+    reviewer_id: str | None = None
+
+
+_NO_WORK: Mapping[str, None] = dict.fromkeys(work.name for work in fields(HandWork))
+
+
 @dataclass(frozen=True, slots=True)
 class ImageMasks:
     """What a worker found on one image.
@@ -79,11 +104,15 @@ class ImageMasks:
         image_id: the image.
         masks: in the order that numbers them; empty when there are none.
         skipped: why the image could not be used; then there are no masks.
+        work: of each mask, if people made them.
+        exhaustive: whether a person left nothing out, if one was asked.
     """
 
     image_id: int
     masks: Sequence[MaskRecord] = ()
     skipped: SkippedImage | None = None
+    work: Sequence[HandWork] = ()
+    exhaustive: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +125,7 @@ class ImageStatus:
         masks: number of masks.
         reason: why it was skipped, as in `ImageError.reason`.
         message: why it was skipped, for a person.
+        exhaustive: whether a person left nothing out, if one was asked.
     """
 
     image_id: int
@@ -103,6 +133,7 @@ class ImageStatus:
     masks: int = 0
     reason: str | None = None
     message: str | None = None
+    exhaustive: bool | None = None
 
 
 def mask_id(recipe_id: str, image_id: int, index: int) -> int:
@@ -232,6 +263,11 @@ def _in_order(shard: Shard, results: Iterable[ImageMasks]) -> Iterator[ImageMask
             )
         if result.skipped is not None and result.masks:
             raise BadInputError(f"{shard.key}: image {due} is skipped and has masks")
+        if result.work and len(result.work) != len(result.masks):
+            raise BadInputError(
+                f"{shard.key}: image {due} has {len(result.masks)} masks, and the work on "
+                f"{len(result.work)}"
+            )
         yield result
     if (due := next(expected, None)) is not None:
         raise BadInputError(f"{shard.key}: the results end before image {due}")
@@ -284,7 +320,7 @@ def _status(result: ImageMasks) -> ImageStatus:
         return ImageStatus(
             result.image_id, "skipped", 0, result.skipped.reason, result.skipped.message
         )
-    return ImageStatus(result.image_id, "masked", len(result.masks))
+    return ImageStatus(result.image_id, "masked", len(result.masks), exhaustive=result.exhaustive)
 
 
 def _compact(status: ImageStatus) -> dict[str, object]:
@@ -294,6 +330,7 @@ def _compact(status: ImageStatus) -> dict[str, object]:
 def _rows(result: ImageMasks, provenance: Provenance) -> Iterator[dict[str, object]]:
     for index, mask in enumerate(result.masks):
         bbox, crop = mask.bbox_xywh, mask.crop_box_xywh
+        work = asdict(result.work[index]) if result.work else _NO_WORK
         yield {
             "mask_id": mask_id(provenance.recipe_id, result.image_id, index),
             "image_id": result.image_id,
@@ -315,7 +352,6 @@ def _rows(result: ImageMasks, provenance: Provenance) -> Iterator[dict[str, obje
             "stage": provenance.stage,
             "model_id": provenance.model_id,
             "run_id": provenance.run_id,
-            "annotator_id": None,
-            "active_seconds": None,
             "created_at": provenance.created_at,
+            **work,
         }

@@ -213,6 +213,7 @@ def _type(data_type: pa.DataType) -> str:
     if pa.types.is_list(data_type):
         return f"{_type(data_type.value_type)}[]"
     return {
+        pa.bool_(): "boolean",
         pa.int32(): "integer",
         pa.int64(): "bigint",
         pa.float64(): "double",

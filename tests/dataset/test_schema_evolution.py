@@ -20,8 +20,7 @@ from tests.dataset.catalog_places import image_rows, main_ids
 
 _NEW = {
     "images": schemas._Column("camera", "string", "a test's", required=False, field_id=10),
-    # The ids 24 and 25 are inside of point_coords.
-    "masks": schemas._Column("blur", "double", "a test's", required=False, field_id=26),
+    "masks": schemas._Column("blur", "double", "a test's", required=False, field_id=30),
 }
 
 
@@ -82,8 +81,8 @@ def test_shards_carry_the_ids_that_the_table_has(
     with_columns(monkeypatch)
     with Workspace.open(tmp_path / "work") as workspace:
         field = workspace.table("masks").schema().find_field("blur")
-        assert (field.field_id, field.field_type) == (26, DoubleType())
-    assert arrow_schema("masks").field("blur").metadata[b"PARQUET:field_id"] == b"26"
+        assert (field.field_id, field.field_type) == (30, DoubleType())
+    assert arrow_schema("masks").field("blur").metadata[b"PARQUET:field_id"] == b"30"
     assert arrow_schema("masks").field("created_at").metadata[b"PARQUET:field_id"] == b"23"
 
 
@@ -92,7 +91,7 @@ def test_a_new_workspace_has_the_new_column_with_the_same_id(
 ) -> None:
     with_columns(monkeypatch)
     with Workspace.open(tmp_path / "work") as workspace:
-        assert workspace.table("masks").schema().find_field("blur").field_id == 26
+        assert workspace.table("masks").schema().find_field("blur").field_id == 30
         assert workspace.table("images").schema().find_field("camera").field_id == 10
     with Workspace.open(tmp_path / "work") as workspace:  # and is not changed again
         assert len(workspace.table("masks").schemas()) == 2
