@@ -7,9 +7,13 @@ DEMO := demo-data
 DEVICE ?= cpu
 PROCESSES ?= 1
 SHARE ?= 1
+WEB := engine/annotation/web
+NPM := sh $(WEB)/npm.sh $(CURDIR)/$(VENV) $(PYTHON)
+WEB_SOURCES := $(shell find $(WEB)/src $(WEB)/public $(WEB)/licenses -type f) \
+  $(addprefix $(WEB)/,index.html package.json vite.config.ts third_party.ts svelte.config.js tsconfig.json)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check test test-all bench demo train-bundled pins clean
+.PHONY: help setup check web test test-all bench demo train-bundled pins clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -26,15 +30,26 @@ $(VENV)/.test: $(VENV)/.base
 
 setup: $(VENV)/.test  ## make the environment with everything that tests need
 
-check: $(VENV)/.test  ## lint, format, types
+$(WEB)/node_modules/.package-lock.json: $(WEB)/package-lock.json
+	$(NPM) ci --no-audit --no-fund
+	@touch $@
+
+$(WEB)/dist/index.html: $(WEB)/node_modules/.package-lock.json $(WEB_SOURCES)
+	$(NPM) run build
+	@touch $@
+
+web: $(WEB)/dist/index.html  ## build the annotation page (Node.js: the system's, else pip's)
+
+check: $(VENV)/.test $(WEB)/node_modules/.package-lock.json  ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(NPM) run check
 
-test: $(VENV)/.test  ## the test suite (minutes)
+test: $(VENV)/.test web  ## the test suite (minutes)
 	$(BIN)/pytest -m 'not slow'
 
-test-all: $(VENV)/.test  ## the test suite with the slow tests
+test-all: $(VENV)/.test web  ## the test suite with the slow tests
 	$(BIN)/pytest
 
 bench: $(VENV)/.test  ## benchmarks; prints rows for tests/benchmarks/RESULTS.md
@@ -65,4 +80,4 @@ pins:  ## resolve the newest versions anew and write constraints.txt
 	rm -rf $(VENV)-pins
 
 clean:  ## remove the environment and the demo's results
-	rm -rf $(VENV) $(DEMO)
+	rm -rf $(VENV) $(DEMO) $(WEB)/node_modules $(WEB)/dist

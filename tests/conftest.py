@@ -9,11 +9,19 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.browser import chromium
 from tests.postgres import postgres_server, postgres_url
 from tests.servers import ceph_server, moto_server, s3_address
 
-# Fixtures that servers.py and postgres.py explain.
-__all__ = ["ceph_server", "moto_server", "postgres_server", "postgres_url", "s3_address"]
+# Fixtures that browser.py, servers.py and postgres.py explain.
+__all__ = [
+    "ceph_server",
+    "chromium",
+    "moto_server",
+    "postgres_server",
+    "postgres_url",
+    "s3_address",
+]
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -13,12 +13,16 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("model", "engine", "flows")
 MAY_IMPORT = {"model": {"model"}, "engine": {"model", "engine"}, "flows": set(ROOMS)}
-ALLOWED_IN_MODEL = {"torch", "numpy", "safetensors"}
+ALLOWED_IN_MODEL = {"torch", "numpy", "safetensors", "onnx"}
 HOMES = {
     "cv2": "engine/images/",
     "pycocotools": "engine/masks/",
     "boto3": "engine/objects/s3",
     "botocore": "engine/objects/s3",
+    "onnx": "model/onnx_graph.py",
+    "onnxruntime": "engine/annotation/onnx_decoder.py",
+    "fastapi": "engine/annotation/http/",
+    "starlette": "engine/annotation/http/",
 }
 MAX_LINES = 500
 
