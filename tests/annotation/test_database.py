@@ -84,7 +84,7 @@ def test_a_database_of_a_newer_version_is_refused(database_address: Address) -> 
     url, schema = database_address
     with open_database(url, schema=schema) as db, db.writing() as session:
         session.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '0999'"))  # noqa: S608
-    with pytest.raises(WorkspaceError, match="version 0999.*newer.*update maskwheel"):
+    with pytest.raises(WorkspaceError, match=r"version 0999.*newer.*update maskwheel"):
         open_database(url, schema=schema)
 
 

@@ -1,4 +1,4 @@
-"""The page in Chromium against the real service: what people do, and what is in the database then."""
+"""The page in Chromium against the real service: what people do, and what the database has then."""
 
 from __future__ import annotations
 

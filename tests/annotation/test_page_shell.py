@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Response, expect
 
 from engine.annotation.annotators import find_annotator, rotate
 from engine.annotation.submissions import finished_tasks
@@ -47,9 +47,16 @@ def paint(editor: AnnotationPage, y: float) -> None:
     editor.wait("count => window.maskwheel.state().objects.length === count", before + 1)
 
 
-def saved(page: Page) -> None:
-    """Wait until the status line says that everything is with the service."""
-    expect(page.get_by_test_id("status")).to_have_attribute("data-tone", "good")
+def paint_and_save(editor: AnnotationPage, y: float) -> None:
+    """Paint one more mask, and wait until the service has it in the draft."""
+    count = len(editor.state()["objects"]) + 1
+
+    def has_it(answer: Response) -> bool:
+        sent = answer.request.post_data_json if answer.url.endswith("/draft") else None
+        return answer.ok and sent is not None and len(sent["objects"]) == count
+
+    with editor.page.expect_response(has_it, timeout=60_000):
+        paint(editor, y)
 
 
 def test_an_invite_link_signs_in_and_leaves_no_token_behind(
@@ -80,15 +87,13 @@ def test_whoever_works_in_two_places_is_told_and_decides_what_counts(
         signed_in(chromium, service, "ada") as at_work,
     ):
         first = annotate(at_home, service)
-        paint(first, 30)
-        saved(first.page)
+        paint_and_save(first, 30)
         at_home.set_offline(True)
         paint(first, 90)
         second = annotate(at_work, service)
         second.wait("() => window.maskwheel.state().objects.length === 1")
-        for y in (50, 70):
-            paint(second, y)
-        saved(second.page)
+        paint(second, 50)
+        paint_and_save(second, 70)
         at_home.set_offline(False)
         expect(first.find("lease-lost")).to_be_visible()
         first.page.get_by_text("Take it back").click()
@@ -114,8 +119,7 @@ def test_work_goes_on_after_a_session_has_ended(chromium: Browser, tmp_path: Pat
         again.fill(f"{service.url}/join#token={link}")
         editor.page.get_by_role("button", name="Sign in").click()
         expect(again).to_be_hidden()
-        saved(editor.page)
-        assert len(editor.state()["objects"]) == 1
+        paint_and_save(editor, 60)
         editor.submitted()
 
 

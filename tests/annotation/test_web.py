@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,16 +12,11 @@ WEB = Path(__file__).parents[2] / "engine" / "annotation" / "web"
 
 
 def run_npm(script: str) -> subprocess.CompletedProcess[str]:
-    npm = shutil.which("npm")
-    if npm is None or not (WEB / "node_modules" / "vite").exists():
-        pytest.skip("needs Node.js and the page's packages: run `make web`")
+    if not (WEB / "node_modules" / "vite").exists():
+        pytest.skip("needs the page's packages: run `make web`")
+    command = ["sh", str(WEB / "npm.sh"), sys.prefix, sys.executable, "run", "--silent", script]
     return subprocess.run(
-        [npm, "run", "--silent", script],
-        cwd=WEB,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=500,
+        command, cwd=WEB, capture_output=True, text=True, check=False, timeout=500
     )
 
 

@@ -12,6 +12,8 @@ import type {
   Verdicts,
 } from './types';
 
+export const MADE = { kept: 'kept as proposed', corrected: 'corrected', new: 'new' } as const;
+
 export const REASONS = [
   'The edge is off',
   'Part of the object is missing',
@@ -27,6 +29,8 @@ export class Judging {
   incomplete = $state(false);
   reason = $state('');
   #verdicts = $state.raw<ReadonlyMap<string, ObjectVerdict>>(new Map());
+  /** Rejected by being deleted in the editor. */
+  readonly #erased = new Set<string>();
   readonly #submission: ReviewedSubmission;
 
   constructor(submission: ReviewedSubmission) {
@@ -91,7 +95,12 @@ export class Judging {
       const before = this.verdictOf(id);
       const now = shown.get(id);
       if (!now) {
-        if (before?.verdict !== 'reject') this.reject(id, REASONS[3]);
+        if (before?.verdict !== 'reject') {
+          this.reject(id, REASONS[3]);
+          this.#erased.add(id);
+        }
+      } else if (this.#erased.delete(id)) {
+        this.forget(id); // the deletion was undone
       } else if (now.rle.counts !== rle.counts) {
         if (before?.rle?.counts !== now.rle.counts || before.verdict !== 'fix') {
           this.#set({ object_id: id, verdict: 'fix', rle: now.rle });
