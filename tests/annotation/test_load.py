@@ -35,7 +35,6 @@ def test_fifty_people_for_five_minutes(tmp_path: Path, coco_file: Path) -> None:
     result = load_run(tmp_path, coco_file, LoadPlan(annotators=50, minutes=5.0))
     check(result)
     assert not result.report.failures
-    assert not any(route.failed for route in result.report.routes if "decoder" not in route.route)
 
 
 def test_fifty_people_while_the_service_is_killed_again_and_again(

@@ -206,6 +206,10 @@ def test_proposals_are_kept_corrected_or_deleted_and_what_is_missing_is_added() 
         "new",
         "new",
     ]
+    hold, corrective = decoder.asked[0]
+    assert isinstance(hold, PointPrompt)
+    assert hold.label == 1
+    assert corrective == by_id["rough"].prompts[0]  # what the person did not click is not kept
     assert decoder.had_mask[0]  # the proposal itself goes in with the first corrective click
 
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from engine.annotation.client_values import DecodedMasks
+from engine.annotation.records import BoxPrompt, PointPrompt
 from engine.annotation.simulation.answers import (
+    anchored,
     candidates,
     logits_of_mask,
     mask_from_logits,
@@ -85,6 +87,25 @@ def test_a_stroke_of_one_point_is_a_disc_and_a_line_is_a_capsule() -> None:
     line = stroke_mask(np.array([[10.0, 15.0], [30.0, 15.0]]), 4, (40, 50))
     swept = np.any([disc(40, 50, x, 15, 4) for x in np.linspace(10, 30, 400)], axis=0)
     assert (line == swept).all()
+
+
+def test_a_mask_prompt_comes_with_a_click_inside_unless_there_is_one() -> None:
+    frame = input_frame((120, 160), 512, 32)
+    size = (frame.padded_size[0] // 4, frame.padded_size[1] // 4)
+    logits = logits_of_mask(disc(120, 160, 50, 60, 30), frame, size)
+    beside = PointPrompt(110.5, 60.5, 0)
+    (anchor, *rest) = anchored([beside], logits, frame)
+    assert rest == [beside]
+    assert isinstance(anchor, PointPrompt)
+    assert np.hypot(anchor.x - 50, anchor.y - 60) < 2
+    assert anchor.label == 1
+    assert logits.max() > 0  # the prompt itself is left as it was
+    (away, _) = anchored([PointPrompt(50.0, 60.0, 0)], logits, frame)
+    assert isinstance(away, PointPrompt)
+    assert np.hypot(away.x - 50, away.y - 60) > 8
+    for prompts in ([beside, PointPrompt(40.0, 60.0, 1)], [BoxPrompt(20, 30, 80, 90)]):
+        assert anchored(prompts, logits, frame) == tuple(prompts)
+    assert anchored([beside], None, frame) == (beside,)
 
 
 def test_strokes_outside_the_image_paint_nothing() -> None:

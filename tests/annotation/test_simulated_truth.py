@@ -69,6 +69,7 @@ def test_calls_are_summed_up_by_route_and_decodes_apart() -> None:
     book.add(Call(DECODE_ROUTE, 200, 5.0))
     first, second = book.routes()
     assert (first.route, first.calls, first.failed) == ("GET /a", 100, 2)
+    assert first.failures == {"503": 1, "none": 1}
     assert first.p50_ms == pytest.approx(50.5)
     assert first.p95_ms == pytest.approx(95, abs=0.5)
     assert first.slowest_ms == pytest.approx(100)

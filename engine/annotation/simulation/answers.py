@@ -9,6 +9,7 @@ prompts, masks 1 to 3 are what one ambiguous click could have meant.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -16,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.annotation.client_values import DecodedMasks
-from model.types import Frame
+from engine.annotation.records import BoxPrompt, PointPrompt, Prompt
+from engine.images import border_distance
+from model.types import FOREGROUND, Frame
 from model.upsample import LOW_RES_STRIDE, cut_window, regions_above, upsample_window
 
-__all__ = ["Candidate", "candidates", "logits_of_mask", "mask_from_logits", "overlap"]
+__all__ = ["Candidate", "anchored", "candidates", "logits_of_mask", "mask_from_logits", "overlap"]
 
 # A mask prompt that somebody drew is as sure as the logits of a clear answer.
 _SURE_LOGIT = 8.0
@@ -103,6 +106,39 @@ def _covered(
     at_edges = sums[whole] + part * map_Lx[whole]
     covered: NDArray[np.float32] = np.diff(at_edges, axis=0)
     return covered
+
+
+def anchored(
+    prompts: Sequence[Prompt], logits_hw: NDArray[np.float32] | None, frame: Frame
+) -> tuple[Prompt, ...]:
+    """Add a click well inside the mask prompt where no prompt holds on to the object.
+
+    A model that learned from clicks forgets a mask that comes with none on it; the page asks in the
+    same way (`engine/annotation/web/src/lib/decoder/anchored.ts`).
+    """
+    if logits_hw is None or any(isinstance(prompt, BoxPrompt) for prompt in prompts):
+        return tuple(prompts)
+    height, width = frame.original_size
+    step_x = LOW_RES_STRIDE * width / frame.input_size[1]
+    step_y = LOW_RES_STRIDE * height / frame.input_size[0]
+    inside_hw = logits_hw > 0
+    inside_hw[math.ceil(height / step_y) :] = False  # what the padding's logits say means nothing
+    inside_hw[:, math.ceil(width / step_x) :] = False
+    for prompt in prompts:
+        if isinstance(prompt, PointPrompt):
+            y, x = int(prompt.y / step_y), int(prompt.x / step_x)
+            if prompt.label == FOREGROUND and inside_hw[y, x]:
+                return tuple(prompts)
+            inside_hw[y, x] = False
+    if not inside_hw.any():
+        return tuple(prompts)
+    deepest_y, deepest_x = divmod(int(border_distance(inside_hw).argmax()), inside_hw.shape[1])
+    anchor = PointPrompt(
+        min((deepest_x + 0.5) * step_x, width),
+        min((deepest_y + 0.5) * step_y, height),
+        FOREGROUND,
+    )
+    return (anchor, *prompts)
 
 
 def overlap(a_HW: NDArray[np.bool_], b_HW: NDArray[np.bool_]) -> float:

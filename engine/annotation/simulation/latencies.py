@@ -7,8 +7,8 @@ book.routes()[0].p95_ms, book.api_p95_ms()
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,7 @@ class RouteLatency:
     Attributes:
         calls: answered with 2xx.
         failed: answered otherwise, or not at all; most of them were repeated.
+        failures: how often which status, or ``"none"``.
     """
 
     route: str
@@ -36,6 +37,7 @@ class RouteLatency:
     p95_ms: float | None
     p99_ms: float | None
     slowest_ms: float | None
+    failures: Mapping[str, int]
 
 
 class LatencyBook:
@@ -66,7 +68,8 @@ class LatencyBook:
 
 def _summary(route: str, calls: Iterable[Call]) -> RouteLatency:
     calls = list(calls)
-    good = [call.seconds * 1000 for call in calls if call.status is not None and call.status < 300]
+    good = [call.seconds * 1000 for call in calls if _is_good(call)]
+    failures = Counter(str(call.status or "none") for call in calls if not _is_good(call))
     p50, p95, p99, slowest = (
         np.percentile(good, [50, 95, 99, 100]).round(2).tolist() if good else [None] * 4
     )
@@ -78,4 +81,9 @@ def _summary(route: str, calls: Iterable[Call]) -> RouteLatency:
         p95_ms=p95,
         p99_ms=p99,
         slowest_ms=slowest,
+        failures=dict(failures),
     )
+
+
+def _is_good(call: Call) -> bool:
+    return call.status is not None and 200 <= call.status < 300

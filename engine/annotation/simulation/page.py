@@ -32,7 +32,7 @@ from engine.annotation.records import (
     PointPrompt,
     Prompt,
 )
-from engine.annotation.simulation.answers import Candidate, candidates
+from engine.annotation.simulation.answers import Candidate, anchored, candidates
 from engine.annotation.simulation.timing import Action, Pace, SimulatedClock
 from model.types import Frame
 
@@ -193,8 +193,9 @@ class SimulatedPage:
         mask_logits_hw: NDArray[np.float32] | None,
     ) -> tuple[Candidate, ...]:
         """Ask the decoder; the trusted candidate comes first."""
+        asked = anchored(prompts, mask_logits_hw, self.frame)
         with self.clock.waiting():
-            answer = self._decoder.decode(prompts, mask_logits_hw)
+            answer = self._decoder.decode(asked, mask_logits_hw)
         alone = len(prompts) == 1 and isinstance(prompts[0], PointPrompt)
         several = not alone or mask_logits_hw is not None
         return candidates(answer, self.frame, several_prompts=several)

@@ -63,6 +63,7 @@ class SimulationPlan:
         loads_images: also load what a page shows: the image and, for a local decoder, the
             embedding.
         timing: how long things take.
+        arrival_seconds: within which people come, one after the other; nobody's working time.
         patience: with a service that does not answer.
         seed: of everything that is left to chance.
     """
@@ -77,6 +78,7 @@ class SimulationPlan:
     decoder: DecoderPlace = "server"
     loads_images: bool = True
     timing: Timing = field(default_factory=Timing)
+    arrival_seconds: float = 10.0
     patience: Patience = field(default_factory=Patience)
     seed: int = 0
 
@@ -256,6 +258,8 @@ class _Crowd:
         plan = self._plan
         slowness = Pace(plan.timing, np.random.default_rng([plan.seed, place])).slowness
         seconds = float("inf") if plan.minutes is None else plan.minutes * 60
+        if plan.speed > 0:
+            self._stop.wait(place / (plan.annotators + plan.reviewers) * plan.arrival_seconds)
         clock = SimulatedClock(
             round(current_time().timestamp() * 1000), plan.speed, seconds, self._stop
         )
