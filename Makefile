@@ -47,7 +47,7 @@ check: $(VENV)/.test $(WEB)/node_modules/.package-lock.json  ## lint, format, ty
 	$(NPM) run check
 
 test: $(VENV)/.test web  ## the test suite (minutes)
-	$(BIN)/pytest -m 'not slow'
+	$(BIN)/pytest -n auto --dist loadfile -m 'not slow'
 
 test-all: $(VENV)/.test web  ## the test suite with the slow tests
 	$(BIN)/pytest

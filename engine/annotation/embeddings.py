@@ -97,7 +97,15 @@ def embedding_bytes(sam: Sam, image_HWC3: NDArray[np.uint8], model_id: str | Non
         "padded_size": frame.padded_size,
     }
     metadata = {"model_id": model_id or sam.model_id(), "frame": json.dumps(sizes)}
-    return save(tensors, metadata)
+    return _in_order(save(tensors, metadata))
+
+
+def _in_order(data: bytes) -> bytes:
+    """Sort the header's keys: the library writes metadata in an order that changes between runs."""
+    end = 8 + struct.unpack("<Q", data[:8])[0]
+    header = json.dumps(json.loads(data[8:end]), sort_keys=True, separators=(",", ":")).encode()
+    padded = header.ljust(-(-len(header) // 8) * 8)  # tensors begin at a multiple of eight bytes
+    return struct.pack("<Q", len(padded)) + padded + data[end:]
 
 
 def read_embedding(data: bytes) -> StoredEmbedding:

@@ -204,9 +204,15 @@ def build_detector(config: ProposerConfig, channels: Sequence[int]) -> RTDetrFor
             decoder_layers=config.decoder_layers,
             num_queries=config.queries,
             num_denoising=config.denoising,
+            initializer_range=(3 * config.width) ** -0.5,
         )
     )
     detector.model.backbone = _FeatureLevels(channels)
+    # The library draws these around 0, for weights that are loaded anyway; a detector that starts
+    # from there hardly learns.
+    for module in detector.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
     return detector
 
 

@@ -84,7 +84,7 @@ def box_iou(a_A4: NDArray[np.float64], b_B4: NDArray[np.float64]) -> NDArray[np.
     """IoU of every box of `a` with every box of `b`, XYXY: (A, B)."""
     low = np.maximum(a_A4[:, None, :2], b_B4[None, :, :2])
     high = np.minimum(a_A4[:, None, 2:], b_B4[None, :, 2:])
-    inner_AB = np.clip(high - low, 0, None).prod(axis=2)
+    inner_AB: NDArray[np.float64] = np.clip(high - low, 0, None).prod(axis=2)
     areas_A, areas_B = ((c[:, 2:] - c[:, :2]).prod(axis=1) for c in (a_A4, b_B4))
     union_AB = areas_A[:, None] + areas_B[None] - inner_AB
     iou_AB = np.zeros_like(inner_AB)

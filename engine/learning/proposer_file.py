@@ -90,8 +90,8 @@ def read_proposer(path: Path, sam: Sam, name: str = "proposer") -> Proposer:
     header = read_header(path)
     if header.model_id != sam.model_id():
         raise BadInputError(
-            f"{path} reads the features of {header.model_id}, not of {sam.model_id()}; train a proposer "
-            "for this model, or use that one"
+            f"{path} reads the features of {header.model_id}, not of {sam.model_id()}; train a "
+            "proposer for this model, or use that one"
         )
     with torch.random.fork_rng(devices=[]):  # building draws weights that are replaced at once
         detector = build_detector(header.config, feature_channels(sam))

@@ -38,7 +38,7 @@ def sam() -> Sam:
 def images(tmp_path_factory: pytest.TempPathFactory) -> tuple[CampaignImage, ...]:
     folder = tmp_path_factory.mktemp("photos")
     listed = []
-    for seed, (height, width) in enumerate([(48, 64), (64, 48), (56, 56), (48, 72), (64, 64)]):
+    for seed, (height, width) in enumerate([(48, 64), (64, 48), (56, 56), (48, 72)]):
         scene = draw_scene(np.random.default_rng(seed), height, width)
         data = encode_png(scene.image_HWC3)
         path = folder / f"{seed}.png"
@@ -110,7 +110,7 @@ def test_mix_prefers_the_unsure_and_still_leaves_no_cluster_out() -> None:
     assert arranged(given, alone)[0][:10].tolist() == list(range(10))
 
 
-@pytest.mark.parametrize("strategy", ["uncertain", "disagreement", "uncovered", "diverse", "mix"])
+@pytest.mark.parametrize("strategy", ["uncovered", "disagreement", "mix"])
 def test_the_order_does_not_depend_on_how_images_were_listed(
     strategy: Strategy, images: tuple[CampaignImage, ...], sam: Sam
 ) -> None:
@@ -189,9 +189,9 @@ def test_two_models_disagree_and_a_model_agrees_with_itself(
     assert {one.score for one in same.images} == {0.0}
     changed = copy.deepcopy(sam)
     with torch.no_grad():
-        changed.mask_decoder.mask_tokens.weight.mul_(0.5)
+        changed.mask_decoder.mask_tokens.weight.neg_()
     unlike = order_images(images, sam, asked, limits=LIMITS, other=changed)
-    assert all(one.score is not None and one.score > 0 for one in unlike.images)
+    assert [one.score is not None and one.score > 0.1 for one in unlike.images] == [True] * 4
     assert unlike.other_model_id != unlike.model_id
 
 

@@ -64,6 +64,9 @@ def show(result: LoadResult) -> None:
             f"| {route.route} | {route.calls:,} | {route.failed} | {route.p50_ms} | "
             f"{route.p95_ms} | {route.p99_ms} | {route.slowest_ms} |"
         )
+    for route in report.routes:
+        if route.failed:
+            print(f"{route.route}: {route.failures}")
     for failure in report.failures:
         print(f"{failure.person}: {failure.message}")
 

@@ -83,7 +83,7 @@ def figures(photos: Sequence[Photo], config: PrefillConfig) -> tuple[float, ...]
         chosen = select_proposals([photo.candidates[i] for i in steady.tolist()], config)
         rows = photo.iou_NG[[place[id(one)] for one in chosen]]
         right += rows.max(axis=1).tolist() if len(rows) else []
-        found_G = (rows >= 0.75).any(axis=0)
+        found_G = np.any(rows >= 0.75, axis=0)
         recalled += found_G[photo.agreed_G].tolist()
     best = np.array(right)
     if not len(best):

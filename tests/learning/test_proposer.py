@@ -58,7 +58,8 @@ def sam() -> Sam:
 @pytest.fixture(scope="module")
 def detector(sam: Sam) -> nn.Module:
     torch.manual_seed(0)
-    return build_detector(TINY, feature_channels(sam))
+    built: nn.Module = build_detector(TINY, feature_channels(sam))
+    return built
 
 
 @pytest.fixture
@@ -121,7 +122,7 @@ def test_boxes_come_in_pixels_of_the_image_best_first_and_inside_it(
         (right / 4, bottom / 4, right / 2, bottom / 2),
         (0.9, 0.9, 0.5, 0.5),
     )
-    boxes_N4, scores_N = Proposer(shares, sam, TINY).boxes(random_image(height, width))  # type: ignore[arg-type]
+    boxes_N4, scores_N = Proposer(shares, sam, TINY).boxes(random_image(height, width))
     assert (np.diff(scores_N) < 0).all()
     rounding = max(height, width) / 64
     np.testing.assert_allclose(boxes_N4[1], [0, 0, width / 2, height / 2], atol=rounding)
@@ -131,7 +132,7 @@ def test_boxes_come_in_pixels_of_the_image_best_first_and_inside_it(
 
 
 def test_the_same_image_gives_the_same_boxes(sam: Sam, detector: nn.Module) -> None:
-    proposer = Proposer(detector, sam, TINY)  # type: ignore[arg-type]
+    proposer = Proposer(detector, sam, TINY)
     first, second = (proposer.boxes(random_image(40, 60)) for _ in range(2))
     np.testing.assert_array_equal(first[0], second[0])
     np.testing.assert_array_equal(first[1], second[1])
@@ -157,13 +158,13 @@ def test_without_transformers_the_error_says_what_to_install(
 
 def test_a_file_brings_the_proposer_back(sam: Sam, detector: nn.Module, tmp_path: Path) -> None:
     path = tmp_path / "proposer.safetensors"
-    save_proposer(detector, TINY, sam.model_id(), path)  # type: ignore[arg-type]
+    save_proposer(detector, TINY, sam.model_id(), path)
     assert read_header(path) == ProposerHeader(config=TINY, model_id=sam.model_id())
     before = torch.random.get_rng_state()
     loaded = read_proposer(path, sam, "p1")
     assert torch.equal(torch.random.get_rng_state(), before)
     image = random_image(50, 70)
-    known = Proposer(detector, sam, TINY).boxes(image)  # type: ignore[arg-type]
+    known = Proposer(detector, sam, TINY).boxes(image)
     np.testing.assert_array_equal(loaded.boxes(image)[0], known[0])
     assert loaded.name == "p1"
 
@@ -172,7 +173,7 @@ def test_a_proposer_of_another_model_is_refused(
     sam: Sam, detector: nn.Module, tmp_path: Path
 ) -> None:
     path = tmp_path / "proposer.safetensors"
-    save_proposer(detector, TINY, sam.model_id(), path)  # type: ignore[arg-type]
+    save_proposer(detector, TINY, sam.model_id(), path)
     with pytest.raises(BadInputError, match="features of small_compact"):
         read_proposer(path, small_sam(SMALL_COMPACT, seed=1))
 
@@ -189,7 +190,7 @@ def test_files_that_are_no_proposers_are_refused(sam: Sam, tmp_path: Path) -> No
 def test_boxes_overlap_as_counted_by_hand() -> None:
     a = np.array([[0, 0, 10, 10], [5, 5, 5, 9]], dtype=np.float64)
     b = np.array([[5, 0, 15, 10], [20, 20, 30, 30]], dtype=np.float64)
-    np.testing.assert_allclose(box_iou(a, b), [[50 / 150, 0], [0, 0]])
+    np.testing.assert_allclose(box_iou(a, b), np.array([[50 / 150, 0.0], [0.0, 0.0]]))
 
 
 def test_recall_counts_masks_whose_box_was_found(tmp_path: Path) -> None:
@@ -199,7 +200,7 @@ def test_recall_counts_masks_whose_box_was_found(tmp_path: Path) -> None:
     class Half:
         name = "half"
 
-        def boxes(self, image: object) -> tuple[np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+        def boxes(self, image: object) -> tuple[np.ndarray, np.ndarray]:
             return np.array([[10.0, 10, 50, 50], [0, 0, 5, 5]]), np.array([0.9, 0.8], np.float32)
 
     found = box_recall(Half(), [data], count=5)
@@ -218,9 +219,9 @@ def test_only_masks_that_people_agree_on_are_learnt_where_there_are_such(tmp_pat
 @pytest.fixture
 def result(sam: Sam, detector: nn.Module, tmp_path: Path) -> ProposerResult:
     weights = tmp_path / "proposer.safetensors"
-    save_proposer(detector, TINY, sam.model_id(), weights)  # type: ignore[arg-type]
+    save_proposer(detector, TINY, sam.model_id(), weights)
     return ProposerResult(
-        proposer=Proposer(detector, sam, TINY),  # type: ignore[arg-type]
+        proposer=Proposer(detector, sam, TINY),
         weights=weights,
         recipe=ProposerRecipe(detector=TINY),
         steps=5,

@@ -191,9 +191,9 @@ def test_a_proposer_learns_a_few_scenes_by_heart(tmp_path: Path) -> None:
             queries=16,
             denoising=16,
         ),
-        steps=300,
+        steps=150,
         images_per_batch=3,
-        learning_rate=1e-3,
+        learning_rate=2e-3,
         warmup_steps=10,
         ema_decay=0.9,
         scale_range=(0.95, 1.05),
@@ -208,4 +208,4 @@ def test_a_proposer_learns_a_few_scenes_by_heart(tmp_path: Path) -> None:
     result = train_proposer(asked, tmp_path / "out")
     recall = box_recall(result.proposer, [known], count=8)
     assert recall["recall@8 at IoU .50"] >= 0.9
-    assert recall["recall@8 at IoU .75"] >= 0.5
+    assert recall["recall@8 at IoU .75"] >= 0.7

@@ -14,6 +14,7 @@ const FAST_ENOUGH_MS = 60;
 const CLEARLY_FASTER = 2;
 const ROUNDS = 5;
 const MOST_THREADS = 4;
+const SMALL_DECODER_BYTES = 4_000_000;
 
 export interface ChooseOptions {
   readonly task: DecoderTask;
@@ -50,7 +51,8 @@ export async function chooseDecoder(
   if (only === 'server') return chosen(server(), null, null, 'The server was asked for.');
   let browser: Decoder;
   try {
-    browser = await BrowserDecoder.load(description, serviceSource(api, base), threadsHere());
+    const threads = threadsHere(description);
+    browser = await BrowserDecoder.load(description, serviceSource(api, base), threads);
   } catch (error) {
     if (only === 'browser') throw error;
     return chosen(server(), null, null, `This browser cannot run the model: ${message(error)}`);
@@ -68,10 +70,14 @@ export function describeMeasured({ kind, browserMs, serverMs }: Measured): strin
   return ms === null ? where : `${Math.round(ms)} ms ${where}`;
 }
 
-/** Threads that wasm may use: shared memory needs an isolated page. */
-export function threadsHere(): number {
+/**
+ * Threads that wasm may use: shared memory needs an isolated page. A small decoder leaves a core to
+ * the page, whose drawing would otherwise hold up every second thread; a large one takes all.
+ */
+export function threadsHere({ files }: Pick<DecoderDescription, 'files'>): number {
   if (!globalThis.crossOriginIsolated) return 1;
-  return Math.max(1, Math.min(MOST_THREADS, navigator.hardwareConcurrency));
+  const cores = navigator.hardwareConcurrency - (files.decode.bytes < SMALL_DECODER_BYTES ? 1 : 0);
+  return Math.max(1, Math.min(MOST_THREADS, cores));
 }
 
 async function compared(
