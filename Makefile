@@ -52,7 +52,7 @@ test: $(VENV)/.test web  ## the test suite (minutes)
 test-all: $(VENV)/.test web  ## the test suite with the slow tests
 	$(BIN)/pytest
 
-bench: $(VENV)/.test  ## benchmarks; prints rows for tests/benchmarks/RESULTS.md
+bench: $(VENV)/.test web  ## benchmarks; prints rows for tests/benchmarks/RESULTS.md
 	$(BIN)/python -m tests.benchmarks.bench_masks
 	$(BIN)/python -m tests.benchmarks.bench_generator
 	$(BIN)/python -m tests.benchmarks.bench_generator --model bundled --height 480 --width 640 --recommended
@@ -61,6 +61,10 @@ bench: $(VENV)/.test  ## benchmarks; prints rows for tests/benchmarks/RESULTS.md
 	$(BIN)/python -m tests.benchmarks.bench_exports --images 24 --masks 100
 	$(BIN)/python -m tests.benchmarks.bench_reading
 	$(BIN)/python -m tests.benchmarks.bench_scale
+	$(BIN)/python -m tests.benchmarks.bench_decoder
+	$(BIN)/python -m tests.benchmarks.bench_browser --threads 1 2
+	$(BIN)/python -m tests.benchmarks.bench_browser --model vit_b --threads 1 2
+	$(BIN)/python -m tests.benchmarks.bench_page
 
 demo: $(VENV)/.base  ## mask real photos, print a table, write report.html
 	$(BIN)/python -m tests.examples.demo_photos $(DEMO)/photos

@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Playwright, sync_playwright
 
-__all__ = ["BUILT_PAGE", "chromium"]
+__all__ = ["BUILT_PAGE", "chromium", "launched"]
 
 BUILT_PAGE = Path(__file__).resolve().parents[1] / "engine/annotation/web/dist/index.html"
 _NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
@@ -37,10 +37,17 @@ def chromium() -> Iterator[Browser]:
     if not BUILT_PAGE.exists():
         pytest.skip("the annotation page is not built: run `make web`")
     with sync_playwright() as playwright:
-        installed = next((path for name in _NAMES if (path := shutil.which(name))), None)
-        executable = installed or playwright.chromium.executable_path
-        if not Path(executable).exists():
+        browser = launched(playwright)
+        if browser is None:
             pytest.skip("no Chromium: install the distribution's, or `playwright install chromium`")
-        browser = playwright.chromium.launch(executable_path=executable, args=list(_ARGUMENTS))
         yield browser
         browser.close()
+
+
+def launched(playwright: Playwright) -> Browser | None:
+    """Start the browser; None where there is none."""
+    installed = next((path for name in _NAMES if (path := shutil.which(name))), None)
+    executable = installed or playwright.chromium.executable_path
+    if not Path(executable).exists():
+        return None
+    return playwright.chromium.launch(executable_path=executable, args=list(_ARGUMENTS))

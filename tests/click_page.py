@@ -25,17 +25,9 @@ from typing import Any, ClassVar
 from playwright.sync_api import Page, sync_playwright
 
 from engine.records import Rle
+from tests.browser import launched
 
 WEB = Path(__file__).parents[1] / "engine" / "annotation" / "web"
-_FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 _ISOLATED = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
@@ -140,11 +132,10 @@ def click_page(site: Path, *, isolated: bool = True) -> Iterator[ClickPage]:
     Raises:
         MissingToolError: no Chromium on PATH.
     """
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        raise MissingToolError("needs chromium on PATH")
     with _served(site, isolated=isolated) as address, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=_FLAGS)
+        browser = launched(playwright)
+        if browser is None:
+            raise MissingToolError("needs Chromium: install the distribution's")
         try:
             page = browser.new_page()
             page.set_default_timeout(_PATIENCE_MS)
