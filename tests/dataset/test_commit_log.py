@@ -154,7 +154,7 @@ def make_format_1(folder: Path) -> None:
     with closing(plain_catalog(folder)) as catalog:
         catalog.create_namespace("dataset")
         for name in TABLES:
-            schema = iceberg_schema(name)
+            schema = iceberg_schema(name, first_version=True)
             mapping = {"schema.name-mapping.default": schema.name_mapping.model_dump_json()}
             catalog.create_table(
                 ("dataset", name),
