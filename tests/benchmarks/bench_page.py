@@ -42,7 +42,8 @@ def main() -> None:
         if browser is None:
             raise SystemExit("no Chromium on this machine")
         with opened(browser, service, "ada", decoder=options.decoder) as page:
-            page.decoder_ready()
+            if options.decoder == "browser":
+                page.decoder_ready()
             page.page.wait_for_timeout(5000)
             times = clicked(page, options.clicks, size.width, size.height)
         browser.close()
