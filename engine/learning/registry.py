@@ -11,10 +11,8 @@ nothing but weights that no version names; the same call again takes them up.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import logging
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
@@ -22,12 +20,12 @@ from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import BinaryIO
 
 import torch
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from engine.errors import BadInputError, WorkspaceError
+from engine.learning.version_files import VersionFiles, file_digest
 from engine.objects import ObjectStore
 from engine.records import ModelMetric, ModelOrigin, ModelVersion
 from model import CheckpointError, Sam, SamConfig, load_sam, save_sam
@@ -46,10 +44,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 BUILT_IN = "bundled"
-_PREFIX = "models/"
-_RECORD_KEY = re.compile(r"models/(m[1-9]\d*)/version\.json")
-_VERSION = TypeAdapter(ModelVersion)
-_CHUNK_BYTES = 4 * 1024 * 1024
+_FILES = VersionFiles("models", "m", TypeAdapter(ModelVersion))
 
 
 def register(
@@ -107,7 +102,7 @@ def list_versions(store: ObjectStore) -> list[ModelVersion]:
     Raises:
         WorkspaceError: a record is damaged.
     """
-    return [built_in_version(), *_registered(store)]
+    return [built_in_version(), *_FILES.versions(store)]
 
 
 def find_version(store: ObjectStore, name: str) -> ModelVersion:
@@ -117,7 +112,7 @@ def find_version(store: ObjectStore, name: str) -> ModelVersion:
         BadInputError: there is none.
         WorkspaceError: a record is damaged.
     """
-    versions = _registered(store)
+    versions = _FILES.versions(store)
     for version in versions:
         if name in (version.name, version.model_id):
             return version
@@ -169,42 +164,20 @@ def _register_file(
     now: datetime,
 ) -> ModelVersion:
     draft = _describe(weights, "", origin, metrics, now)
-    while True:
-        versions = _registered(store)
+
+    def check_parent(versions: Sequence[ModelVersion]) -> None:
         known = [BUILT_IN, *(version.name for version in versions)]
         if origin.parent is not None and origin.parent not in known:
             raise BadInputError(
                 f"got the parent {origin.parent!r}; expected one of {', '.join(known)}"
             )
-        for version in versions:
-            if (version.sha256, version.origin) == (draft.sha256, origin):
-                return version
-        name = _free_name(store, versions, draft.sha256)
-        if not _put_weights(store, name, weights, draft.sha256):
-            continue
-        version = dataclasses.replace(draft, name=name)
-        if store.put_if_absent(_record_key(name), _VERSION.dump_json(version, indent=2)):
-            logger.info("model %s: %s, %s", name, version.model_id, origin.kind)
-            return version
 
+    def same(version: ModelVersion) -> bool:
+        return (version.sha256, version.origin) == (draft.sha256, origin)
 
-def _free_name(store: ObjectStore, versions: Sequence[ModelVersion], sha256: str) -> str:
-    """Return the first number after the versions that no other weights have taken.
-
-    Weights without a version are those of a writer that was killed, or that is about to write it.
-    """
-    number = 1 + max((_number(version.name) for version in versions), default=0)
-    while (
-        store.exists(key := _weights_key(f"m{number}")) and _digest_of_object(store, key) != sha256
-    ):
-        number += 1
-    return f"m{number}"
-
-
-def _put_weights(store: ObjectStore, name: str, weights: Path, sha256: str) -> bool:
-    """Write the weights; return whether they are now under this name, whoever wrote them."""
-    key = _weights_key(name)
-    return store.put_file_if_absent(key, weights) or _digest_of_object(store, key) == sha256
+    version = _FILES.keep(store, weights, draft, same=same, check=check_parent)
+    logger.info("model %s: %s, %s", version.name, version.model_id, origin.kind)
+    return version
 
 
 def _describe(
@@ -215,12 +188,10 @@ def _describe(
     now: datetime | None,
 ) -> ModelVersion:
     sam = load_sam(weights, device="cpu")
-    with weights.open("rb") as stream:
-        digest = _digest(stream)
     return ModelVersion(
         name=name,
         model_id=sam.model_id(),
-        sha256=digest,
+        sha256=file_digest(weights),
         size_bytes=weights.stat().st_size,
         config_json=_config_json(sam.config),
         origin=origin,
@@ -233,42 +204,11 @@ def _config_json(config: SamConfig) -> str:
     return json.dumps(dataclasses.asdict(config), sort_keys=True, separators=(",", ":"))
 
 
-def _registered(store: ObjectStore) -> list[ModelVersion]:
-    names = [
-        found[1] for key in store.list(_PREFIX) if (found := _RECORD_KEY.fullmatch(key)) is not None
-    ]
-    return [_read_record(store, name) for name in sorted(names, key=_number)]
-
-
-def _read_record(store: ObjectStore, name: str) -> ModelVersion:
-    key = _record_key(name)
-    try:
-        version = _VERSION.validate_json(store.get(key))
-    except ValidationError as error:
-        raise WorkspaceError(f"{key} is damaged: {error}; restore it from a backup") from error
-    if version.name != name:
-        raise WorkspaceError(f"{key} is damaged: it is the record of {version.name!r}")
-    return version
-
-
 @contextmanager
 def _weights_file(store: ObjectStore, version: ModelVersion) -> Iterator[Path]:
-    """Lend the weights as a local file, checked while they are copied."""
-    if version.name == BUILT_IN:
-        with _built_in_file() as path:
-            yield path
-        return
-    key = _weights_key(version.name)
-    with TemporaryDirectory(prefix="maskwheel-") as folder:
-        path = Path(folder) / "weights.safetensors"
-        with store.open(key) as source, path.open("xb") as copy:
-            digest = _digest(source, copy)
-        if digest != version.sha256:
-            raise WorkspaceError(
-                f"{key} is not what was registered (sha256 {digest[:12]}, expected "
-                f"{version.sha256[:12]}): tampered with or damaged; restore it from a backup, or "
-                "roll back to another version"
-            )
+    """Lend the weights as a local file."""
+    built_in = version.name == BUILT_IN
+    with _built_in_file() if built_in else _FILES.weights(store, version) as path:
         yield path
 
 
@@ -276,30 +216,3 @@ def _weights_file(store: ObjectStore, version: ModelVersion) -> Iterator[Path]:
 def _built_in_file() -> Iterator[Path]:
     with resources.as_file(resources.files("model") / "weights" / BUNDLED_WEIGHTS) as path:
         yield path
-
-
-def _digest_of_object(store: ObjectStore, key: str) -> str:
-    with store.open(key) as stream:
-        return _digest(stream)
-
-
-def _digest(source: BinaryIO, copy: BinaryIO | None = None) -> str:
-    """Return the sha256 of a stream, copying it on the way."""
-    digest = hashlib.sha256()
-    while chunk := source.read(_CHUNK_BYTES):
-        digest.update(chunk)
-        if copy is not None:
-            copy.write(chunk)
-    return digest.hexdigest()
-
-
-def _number(name: str) -> int:
-    return int(name.removeprefix("m"))
-
-
-def _record_key(name: str) -> str:
-    return f"{_PREFIX}{name}/version.json"
-
-
-def _weights_key(name: str) -> str:
-    return f"{_PREFIX}{name}/weights.safetensors"
