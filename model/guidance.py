@@ -103,9 +103,12 @@ class GuidedMaskDecoder(MaskDecoder):
         )
         if features.owner_N is not None:
             canvas8, canvas4 = canvas8[chosen], canvas4[chosen]
-        x = F.relu(to_stride8(scored.image_NCHW[chosen]) + canvas8)
-        x = F.relu(to_stride4(x) + canvas4 + self.from_guidance(scored.guidance_NGhw[chosen]))
-        return F.relu(x + self.refine(x))
+        # These maps are the largest of the decoder: added up where they are, not copied.
+        x = to_stride8(scored.image_NCHW[chosen]).add_(canvas8).relu_()
+        drawn = self.from_guidance(scored.guidance_NGhw[chosen])
+        x = to_stride4(x).add_(canvas4).add_(drawn).relu_()
+        refined: Tensor = self.refine(x)
+        return refined.add_(x).relu_()
 
 
 def fine_features(features: ImageFeatures) -> FineFeatures:
@@ -131,15 +134,24 @@ def _guidance(
     fine = fine_features(features)
     height, width = (side // GUIDANCE_STRIDE for side in padded_size)
     sides = (foreground_NP, background_NP)
+    # Mostly, and in the automatic stage always, there is none: its maps are known then.
+    none_Nhw = probes_NP2.new_zeros(len(prompts), height, width)
+    any_background = bool(background_NP.any())
     maps: list[Tensor] = []
     for affinity_BCHW in (fine.affinity8_BCHW, fine.affinity4_BCHW):
         affinity = features.per_prompt(affinity_BCHW)
         keys_NPC = sample(affinity, probes_NP2, padded_size)
-        maps += [_to_size(_best_similarity(affinity, keys_NPC, w), (height, width)) for w in sides]
+        maps += [
+            _to_size(_best_similarity(affinity, keys_NPC, weights_NP), (height, width))
+            if any_background or weights_NP is foreground_NP
+            else none_Nhw
+            for weights_NP in sides
+        ]
     y, x = _pixel_centres(height, width, probes_NP2)
     box_Nhw = _box_map(prompts.boxes_N4, len(prompts), y, x)
     maps += [_click_bumps(probes_NP2, _only_points(w, prompts), y, x) for w in sides]
-    maps += _reach(features, probes_NP2, sides, outside_Nhw=box_Nhw < 0)
+    background_spreads = any_background or prompts.boxes_N4 is not None
+    maps += _reach(features, probes_NP2, sides, box_Nhw < 0, spreads=background_spreads)
     maps += [box_Nhw, _earlier_mask(prompts, height, width, probes_NP2)]
     return torch.stack([m.to(features.coarse_BCHW.dtype) for m in maps], dim=1)
 
@@ -149,11 +161,13 @@ def _reach(
     probes_NP2: Tensor,
     sides: tuple[Tensor, Tensor],
     outside_Nhw: Tensor,
+    *,
+    spreads: bool,
 ) -> list[Tensor]:
     """Draw what the probes reach without crossing a boundary: 3 K maps (N, h, w) in [0, 1].
 
     Foreground twice, the second time with a wider reach, then background, which also starts from
-    everything outside the box.
+    everything outside the box; `spreads` is false where there is neither of these.
     """
     barriers_BKhw = fine_features(features).barriers_BKHW
     terrain = _terrain(features)
@@ -161,9 +175,9 @@ def _reach(
     foreground, background = (seeds_at(probes_NP2 / GUIDANCE_STRIDE, w, size) for w in sides)
     background = background.masked_fill(outside_Nhw, 0.0)
     inside_NKhw = terrain.distances(foreground, features.owner_N)
-    if bool((background == 0).any()):
+    if spreads:
         beyond_NKhw = terrain.distances(background, features.owner_N)
-    else:  # single clicks, as in the automatic stage: nothing to spread from
+    else:
         beyond_NKhw = background.unsqueeze(1).expand_as(inside_NKhw)
     reach = torch.cat([inside_NKhw, inside_NKhw / WIDER, beyond_NKhw], dim=1).neg().exp()
     return list(reach.unbind(1))

@@ -46,7 +46,7 @@ def upsample_logits(low_res_NMhw: Tensor, frame: Frame) -> Tensor:
     whole = low_res_NMhw.new_empty(
         *low_res_NMhw.shape[:2], *frame.original_size, dtype=torch.float32
     )
-    for rows, block in _upsampled_blocks(low_res_NMhw, frame):
+    for rows, block in _upsampled_blocks(low_res_NMhw, frame, _everywhere(frame)):
         whole[..., rows, :] = block
     return whole
 
@@ -61,38 +61,63 @@ def upsample_masks(low_res_NMhw: Tensor, frame: Frame) -> Tensor:
     Returns:
         (N, M, H, W) bool at `frame.original_size`; the logits in full are never held in memory.
     """
-    masks = low_res_NMhw.new_empty(*low_res_NMhw.shape[:2], *frame.original_size, dtype=torch.bool)
-    for rows, block in _upsampled_blocks(low_res_NMhw, frame):
-        _above_zero(block, out=masks[..., rows, :])
+    masks = low_res_NMhw.new_zeros(*low_res_NMhw.shape[:2], *frame.original_size, dtype=torch.bool)
+    if low_res_NMhw.device.type != "cpu":
+        for rows, block in _upsampled_blocks(low_res_NMhw, frame, _everywhere(frame)):
+            torch.gt(block, 0, out=masks[..., rows, :])
+        return masks
+    # A mask costs what it covers; numpy compares many numbers at once, torch one by one.
+    low_res_Khw = low_res_NMhw.float().flatten(0, 1)
+    regions = regions_above(low_res_Khw.numpy(), 0.0, frame)
+    for low_res_hw, mask_HW, region in zip(low_res_Khw, masks.flatten(0, 1), regions, strict=True):
+        if region is None:
+            continue
+        for rows, block in _upsampled_blocks(low_res_hw, frame, region):
+            np.greater(block.numpy(), 0, out=mask_HW[rows, region.x0 : region.x1].numpy())
     return masks
 
 
-def _above_zero(values: Tensor, out: Tensor) -> None:
-    if values.device.type == "cpu":  # numpy compares many numbers at once, torch one by one
-        np.greater(values.numpy(), 0, out=out.numpy())
-    else:
-        torch.gt(values, 0, out=out)
+def _everywhere(frame: Frame) -> Region:
+    height, width = frame.original_size
+    return Region(0, height, 0, width)
 
 
-def _upsampled_blocks(low_res_NMhw: Tensor, frame: Frame) -> Iterator[tuple[slice, Tensor]]:
-    """Yield rows of the image with their logits, in a buffer that the next block overwrites."""
-    device = low_res_NMhw.device
-    first_H, weights_3H = _reach_of(frame, 0, device)
-    wide_NMhW = low_res_NMhw.float() @ _column_weights(frame, device)
-    last = wide_NMhW.shape[-2] - 1
-    outer, width = wide_NMhW.shape[:2], frame.original_size[1]
+def _upsampled_blocks(
+    low_res: Tensor, frame: Frame, region: Region
+) -> Iterator[tuple[slice, Tensor]]:
+    """Yield rows of the image with a region's logits, in a buffer that the next block overwrites.
+
+    Args:
+        low_res: (..., h, w).
+        frame: how the image was laid into the input.
+        region: what is wanted.
+
+    Yields:
+        Which rows of the image, and their logits (..., rows, region's columns).
+    """
+    first_H, weights_3H = _reach_of(frame, 0, low_res.device)
+    columns = _column_weights(frame, low_res.device)[:, region.x0 : region.x1]
+    top, bottom = _reached_rows(frame, region, low_res.shape[-2])
+    wide = low_res[..., top:bottom, :].float() @ columns
+    outer, width = wide.shape[:-2], wide.shape[-1]
     rows_at_once = max(1, _BLOCK_PIXELS // max(1, outer.numel() * width))
-    buffer = wide_NMhW.new_empty(*outer, min(rows_at_once, len(first_H)), width)
-    for start in range(0, len(first_H), rows_at_once):
-        block = slice(start, min(start + rows_at_once, len(first_H)))
+    buffer = wide.new_empty(*outer, min(rows_at_once, region.y1 - region.y0), width)
+    for start in range(region.y0, region.y1, rows_at_once):
+        block = slice(start, min(start + rows_at_once, region.y1))
         out = buffer[..., : block.stop - start, :]
         for tap, weights_H1 in enumerate(weights_3H[:, block].unsqueeze(-1)):
-            rows = wide_NMhW.index_select(-2, (first_H[block] + tap).clamp(max=last))
+            rows = wide.index_select(-2, (first_H[block] + tap - top).clamp(max=bottom - top - 1))
             if tap == 0:
                 torch.mul(rows, weights_H1, out=out)
             else:
                 out.addcmul_(rows, weights_H1)
         yield block, out
+
+
+def _reached_rows(frame: Frame, region: Region, height: int) -> tuple[int, int]:
+    """Return the low-resolution rows, of `height`, that a region's rows depend on."""
+    window = _region_taps(frame, region)[0].window
+    return window.start, min(window.stop, height)
 
 
 def regions_above(
