@@ -23,6 +23,11 @@ HOMES = {
     "onnxruntime": "engine/annotation/onnx_decoder.py",
     "fastapi": "engine/annotation/http/",
     "starlette": "engine/annotation/http/",
+    "ray": "flows/task_runners.py",
+    "prefect_ray": "flows/task_runners.py",
+    "dask": "flows/task_runners.py",
+    "distributed": "flows/task_runners.py",
+    "prefect_dask": "flows/task_runners.py",
 }
 MAX_LINES = 500
 
