@@ -19,6 +19,7 @@ from datetime import datetime
 
 import pyarrow as pa
 
+from engine.announcements import Announce, ReleasePublished, tell
 from engine.dataset.audit_reports import GateReport, keep_report
 from engine.dataset.catalog import Workspace
 from engine.dataset.release_checksums import record_checksums
@@ -98,6 +99,7 @@ def publish(
     gate: Gate | None = None,
     *,
     accepted: str | None = None,
+    announce: Announce | None = None,
 ) -> Release:
     """Make a publication a release. Replayable, also concurrently and after a kill anywhere.
 
@@ -106,6 +108,7 @@ def publish(
         publication: what to publish.
         gate: audits what was staged; None: nothing is asked, as for a rollback.
         accepted: why it is to be published even if the gate refuses; the release records it.
+        announce: told of a release that this call wrote, once it is the data set's latest.
 
     Returns:
         The publication's release; the same one however often and from wherever it is published.
@@ -133,6 +136,7 @@ def publish(
         release = replace(release, checksums=checksums)
         if write_release(workspace, release):
             settle(workspace)
+            tell(announce, ReleasePublished(workspace=workspace.address, release=release))
             return release
         log.info("%s was taken meanwhile: %s is staged again", release.name, publication.commit_id)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from engine.announcements import Announce
 from engine.dataset.catalog import Workspace
 from engine.dataset.publishing import Publication, publish, settle
 from engine.dataset.releases import latest_release, load_release
@@ -16,7 +17,14 @@ from engine.records import Release
 __all__ = ["rollback"]
 
 
-def rollback(workspace: Workspace, name: str, now: datetime, note: str = "") -> Release:
+def rollback(
+    workspace: Workspace,
+    name: str,
+    now: datetime,
+    note: str = "",
+    *,
+    announce: Announce | None = None,
+) -> Release:
     """Publish a release with the masks and runs of an old one; history stays as it is.
 
     Images stay too: those that were added since have no masks then. What the automatic stage did
@@ -27,6 +35,7 @@ def rollback(workspace: Workspace, name: str, now: datetime, note: str = "") -> 
         name: of the release to go back to, or a tag.
         now: UTC; the new release's time.
         note: why; goes into the record.
+        announce: told of the new release.
 
     Returns:
         The new release, or the latest one where that has restored this release already.
@@ -50,4 +59,4 @@ def rollback(workspace: Workspace, name: str, now: datetime, note: str = "") -> 
         note=note,
         restores=restored,
     )
-    return publish(workspace, publication)
+    return publish(workspace, publication, announce=announce)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from pyiceberg.expressions import EqualTo, Reference
 from pyiceberg.expressions.literals import literal
 
+from engine.announcements import Announce
 from engine.dataset.catalog import Workspace
 from engine.dataset.publishing import Gate, Publication, publish, published_as, settle
 from engine.dataset.releases import latest_release, list_releases, scan
@@ -45,6 +46,7 @@ __all__ = [
     "load_run",
     "pending_shards",
     "plan_runs",
+    "publication_of",
     "publish_run",
     "record_unusable",
     "run_exists",
@@ -280,8 +282,9 @@ def commit_run(
     *,
     accepted: str | None = None,
     note: str = "",
+    announce: Announce | None = None,
 ) -> Release:
-    """Publish a complete run. Replayable, also concurrently; see `publish`.
+    """Publish a complete run. Replayable, also concurrently; arguments as of `publish`.
 
     Returns:
         The run's release; the same one however often and from wherever it is committed.
@@ -303,12 +306,17 @@ def commit_run(
             f"run {manifest.run_id} lacks {len(pending)} of {len(manifest.shards)} shards; run "
             "the same command again to make them"
         )
-    publication = replace(_publication(workspace.store, manifest), note=note)
-    return publish(workspace, publication, gate, accepted=accepted)
+    publication = replace(publication_of(workspace.store, manifest), note=note)
+    return publish(workspace, publication, gate, accepted=accepted, announce=announce)
 
 
 def publish_run(
-    workspace: Workspace, run_id: str, gate: Gate | None = None, *, accepted: str | None = None
+    workspace: Workspace,
+    run_id: str,
+    gate: Gate | None = None,
+    *,
+    accepted: str | None = None,
+    announce: Announce | None = None,
 ) -> Release:
     """Publish a run by its id, e.g. one that the gate refused and a person accepts.
 
@@ -321,10 +329,17 @@ def publish_run(
             f"got the run {run_id!r}, which this workspace does not have; its runs are the folders "
             f"in {workspace.store.uri('runs')}"
         )
-    return commit_run(workspace, load_run(workspace.store, run_id), gate, accepted=accepted)
+    manifest = load_run(workspace.store, run_id)
+    return commit_run(workspace, manifest, gate, accepted=accepted, announce=announce)
 
 
-def _publication(store: ObjectStore, manifest: RunManifest) -> Publication:
+def publication_of(store: ObjectStore, manifest: RunManifest) -> Publication:
+    """Return what a complete run publishes, from its plan and its shards.
+
+    Raises:
+        WorkspaceError: a shard that is missing or damaged.
+    """
+
     def image_runs(shard: Shard) -> pa.Table:
         rows = [{**asdict(status), **common} for status in read_shard_statuses(store, shard)]
         return pa.Table.from_pylist(rows, schema=arrow_schema("image_runs"))

@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.announcements import Announce, ModelPromoted, tell
 from engine.errors import BadInputError
 from engine.evaluation.bootstrap import bootstrap_mean
 from engine.learning.decisions import DecisionLog, current_champion, read_log, record, resolve
@@ -29,15 +30,12 @@ from engine.objects import ObjectStore
 from engine.records import ComparedRow, ModelVersion, PromotionDecision
 from model import Sam
 
-__all__ = ["Announce", "Comparison", "GateConfig", "Scorer", "compare", "promote", "roll_back"]
+__all__ = ["Comparison", "GateConfig", "Scorer", "compare", "promote", "roll_back"]
 
 logger = logging.getLogger(__name__)
 
 Scorer = Callable[[Sam], tuple[Measured, ...]]
 """Measures a model on the evaluation sets; the first set's first row is the primary metric."""
-
-Announce = Callable[[PromotionDecision], None]
-"""Called once with a decision that changed the champion, after it was written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,8 +268,8 @@ def _recorded(store: ObjectStore, decision: PromotionDecision, announce: Announc
         decision.outcome,
         decision.champion,
     )
-    if announce is not None and decision.champion != decision.previous_champion:
-        announce(decision)
+    if decision.champion != decision.previous_champion:
+        tell(announce, ModelPromoted(workspace=store.address, decision=decision))
     return True
 
 

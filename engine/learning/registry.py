@@ -22,10 +22,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
-from pydantic import TypeAdapter
 
 from engine.errors import BadInputError, WorkspaceError
-from engine.learning.version_files import VersionFiles, file_digest
+from engine.learning.model_records import BUILT_IN, MODEL_FILES
+from engine.learning.version_files import file_digest
 from engine.objects import ObjectStore
 from engine.records import ModelMetric, ModelOrigin, ModelVersion
 from model import CheckpointError, Sam, SamConfig, load_sam, save_sam
@@ -42,9 +42,6 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
-
-BUILT_IN = "bundled"
-_FILES = VersionFiles("models", "m", TypeAdapter(ModelVersion))
 
 
 def register(
@@ -102,7 +99,7 @@ def list_versions(store: ObjectStore) -> list[ModelVersion]:
     Raises:
         WorkspaceError: a record is damaged.
     """
-    return [built_in_version(), *_FILES.versions(store)]
+    return [built_in_version(), *MODEL_FILES.versions(store)]
 
 
 def find_version(store: ObjectStore, name: str) -> ModelVersion:
@@ -112,7 +109,7 @@ def find_version(store: ObjectStore, name: str) -> ModelVersion:
         BadInputError: there is none.
         WorkspaceError: a record is damaged.
     """
-    versions = _FILES.versions(store)
+    versions = MODEL_FILES.versions(store)
     for version in versions:
         if name in (version.name, version.model_id):
             return version
@@ -175,7 +172,7 @@ def _register_file(
     def same(version: ModelVersion) -> bool:
         return (version.sha256, version.origin) == (draft.sha256, origin)
 
-    version = _FILES.keep(store, weights, draft, same=same, check=check_parent)
+    version = MODEL_FILES.keep(store, weights, draft, same=same, check=check_parent)
     logger.info("model %s: %s, %s", version.name, version.model_id, origin.kind)
     return version
 
@@ -208,7 +205,7 @@ def _config_json(config: SamConfig) -> str:
 def _weights_file(store: ObjectStore, version: ModelVersion) -> Iterator[Path]:
     """Lend the weights as a local file."""
     built_in = version.name == BUILT_IN
-    with _built_in_file() if built_in else _FILES.weights(store, version) as path:
+    with _built_in_file() if built_in else MODEL_FILES.weights(store, version) as path:
         yield path
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike, NDArray
 
+from engine.announcements import Announcement, ModelPromoted
 from engine.automatic.shard_worker import ModelSpec, pinned
 from engine.dataset.labelled_sets import CocoMasks
 from engine.errors import BadInputError, WorkspaceError
@@ -217,11 +218,16 @@ class Bench:
             note=note,
             force=force,
             device="cpu",
-            announce=self.heard.append,
+            announce=self._hear,
         )
 
     def roll_back(self, name: str | None = None) -> PromotionDecision:
-        return roll_back(self.store, name, by="bob", now=NOW, announce=self.heard.append)
+        return roll_back(self.store, name, by="bob", now=NOW, announce=self._hear)
+
+    def _hear(self, announcement: Announcement) -> None:
+        assert isinstance(announcement, ModelPromoted)
+        assert announcement.workspace == self.store.address
+        self.heard.append(announcement.decision)
 
     @property
     def champion(self) -> str:

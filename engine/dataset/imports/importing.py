@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from engine.announcements import Announce
 from engine.dataset.catalog import Workspace
 from engine.dataset.imports.image_index import ImageIndex
 from engine.dataset.imports.protocol import ImportSource
@@ -107,6 +108,7 @@ def import_masks(
     threads: int = 8,
     on_image: Callable[[str, int], None] | None = None,
     on_stage: Callable[[str, int | None], None] | None = None,
+    announce: Announce | None = None,
 ) -> ImportReport:
     """Import a data set of another format and publish it.
 
@@ -121,6 +123,7 @@ def import_masks(
         on_image: called with address and number of masks of an image: 0 when it has been read, its
             masks when they are written.
         on_stage: called with each stage of the work, and its number of images when that is known.
+        announce: told of each release.
 
     Raises:
         BadInputError: a source that is not of its format, or none of whose images can be used.
@@ -162,7 +165,7 @@ def import_masks(
             totals.images += written.images
             totals.masks += written.masks
             totals.rejected += written.rejected
-            commit_run(workspace, manifest, gate)
+            commit_run(workspace, manifest, gate, announce=announce)
         return _report(workspace, index, manifests, totals)
 
 

@@ -1,0 +1,1 @@
+"""The wheel: what is due next, from what the workspace holds and what a policy wants."""

@@ -1,0 +1,1 @@
+"""The wheel: policy, state, decision."""
