@@ -185,6 +185,13 @@ class EvaluationReport:
     looks: tuple[LookRow, ...] = ()
     figures: tuple[FigureRow, ...] = ()
 
+    @property
+    def sets(self) -> tuple[str, ...]:
+        """The names of what was measured on."""
+        prompted = [row.case.data for row in self.prompts]
+        looked_at = [row.case.data for row in self.looks]
+        return tuple(dict.fromkeys([*prompted, *looked_at, *(row.data for row in self.figures)]))
+
 
 def prompt_rows(
     scores: ModelScores, votes: int, config: PromptConfig, seed: int = 0

@@ -6,13 +6,14 @@ sets = evaluation_sets(["bsds/annotations.json", "r3"], workspace, split="val", 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from engine.dataset.catalog import Workspace
 from engine.dataset.labelled_sets import LabelledSet, hold_out
 from engine.errors import BadInputError
-from engine.learning.training_data import is_coco_file, open_data
+from engine.learning.training_data import DataSource, is_coco_file, open_data
 
 
 def evaluation_sets(
@@ -21,7 +22,18 @@ def evaluation_sets(
     split: str | None = None,
     held_out: int | None = None,
 ) -> tuple[LabelledSet, ...]:
-    """Open labelled sets.
+    """Open labelled sets; see `evaluation_sources`."""
+    return tuple(source.images for source in evaluation_sources(names, workspace, split, held_out))
+
+
+def evaluation_sources(
+    names: Sequence[str],
+    workspace: Workspace | None,
+    split: str | None = None,
+    held_out: int | None = None,
+    stages: Collection[str] | None = None,
+) -> tuple[DataSource, ...]:
+    """Open labelled sets, with what identifies them.
 
     Args:
         names: paths of COCO files, folders with an ``annotations.json``, names of releases.
@@ -29,16 +41,21 @@ def evaluation_sets(
         split: keep the images of this split, in sets that know splits.
         held_out: keep so many evenly spaced images, the ones that training leaves out; with `split`
             in sets that know no splits.
+        stages: of releases keep the masks that were made in these stages; None: all.
 
     Raises:
         BadInputError: an unknown name, no such split, or fewer images than are to be held out.
     """
-    return tuple(_open(_path_or_name(name), workspace, split, held_out) for name in names)
+    return tuple(_open(_path_or_name(name), workspace, split, held_out, stages) for name in names)
 
 
 def _open(
-    name: str, workspace: Workspace | None, split: str | None, held_out: int | None
-) -> LabelledSet:
+    name: str,
+    workspace: Workspace | None,
+    split: str | None,
+    held_out: int | None,
+    stages: Collection[str] | None,
+) -> DataSource:
     if split is not None and is_coco_file(name) and not _knows_splits(Path(name)):
         if held_out is None:
             raise BadInputError(
@@ -48,14 +65,18 @@ def _open(
         split = None
     elif split is not None:
         held_out = None
-    images = open_data([name], workspace, split)[0].images
+    source = open_data([name], workspace, split, stages=stages)[0]
     if held_out is None:
-        return images
+        return source
     if held_out < 1:
         raise BadInputError(
             f"expected at least one image to evaluate on; got --hold-out {held_out}"
         )
-    return hold_out(images, held_out)[1]
+    return replace(
+        source,
+        images=hold_out(source.images, held_out)[1],
+        fingerprint=f"{source.fingerprint}/{held_out}",
+    )
 
 
 def _path_or_name(name: str) -> str:

@@ -15,6 +15,8 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
+from pydantic import TypeAdapter, ValidationError
+
 from engine.dataset.sample_cutting import SampleConfig
 from engine.errors import BadInputError
 from engine.learning import bundled
@@ -115,6 +117,18 @@ class Recipe:
     def to_json(self) -> str:
         """Return all settings as canonical JSON."""
         return json.dumps(dataclasses.asdict(self), sort_keys=True, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> Recipe:
+        """Read what `to_json` of this version of Maskwheel wrote.
+
+        Raises:
+            BadInputError: settings of another version.
+        """
+        try:
+            return TypeAdapter(cls).validate_json(text)
+        except ValidationError as error:
+            raise BadInputError(f"a recipe of another version of Maskwheel: {error}") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -34,12 +34,14 @@ class DataSource:
         fingerprint: of a COCO file its sha256, of a release the snapshots that it pins; 16 digits.
         images: its images with masks.
         is_release: whether it is a release of the workspace, not a file.
+        held_out: images that `images` has not, to measure on; None: `split_off` chooses some.
     """
 
     name: str
     fingerprint: str
     images: LabelledSet
     is_release: bool = False
+    held_out: LabelledSet | None = None
 
     @property
     def identity(self) -> str:
@@ -70,6 +72,8 @@ def open_data(
     workspace: Workspace | None,
     split: str | None = None,
     photos: Path | None = None,
+    *,
+    stages: Collection[str] | None = None,
 ) -> tuple[DataSource, ...]:
     """Open labelled sets.
 
@@ -78,6 +82,7 @@ def open_data(
         workspace: where the releases are; may be closed afterwards.
         split: keep the images of this split.
         photos: folder that file names in COCO files count from.
+        stages: of releases keep the masks that were made in these stages; None: all.
 
     Raises:
         BadInputError: an unknown release, a file that is no COCO file, or a set without masks.
@@ -85,7 +90,9 @@ def open_data(
     if not names:
         raise BadInputError("got no data; name releases and COCO files, e.g. --data r1")
     return tuple(
-        _coco(name, split, photos) if is_coco_file(name) else _release(name, workspace, split)
+        _coco(name, split, photos)
+        if is_coco_file(name)
+        else _release(name, workspace, split, stages)
         for name in names
     )
 
@@ -94,7 +101,7 @@ def split_off(sources: Sequence[DataSource], count: int | None) -> DataParts:
     """Hold images out of every source, evenly spaced, to measure progress on.
 
     Args:
-        sources: what there is.
+        sources: what there is; of one that brings its own held-out images nothing more is held out.
         count: images held out of each; None: 5 %, at most 40.
 
     Raises:
@@ -103,6 +110,10 @@ def split_off(sources: Sequence[DataSource], count: int | None) -> DataParts:
     train: list[LabelledSet] = []
     held: list[LabelledSet] = []
     for source in sources:
+        if source.held_out is not None:
+            train.append(source.images)
+            held += [source.held_out] if len(source.held_out) else []
+            continue
         total, number = len(source.images), held_out_number(source, count)
         if number >= total:
             raise BadInputError(
@@ -132,12 +143,15 @@ def _coco(name: str, split: str | None, photos: Path | None) -> DataSource:
     return DataSource(name, digest.hexdigest()[:16], images)
 
 
-def _release(name: str, workspace: Workspace | None, split: str | None) -> DataSource:
+def _release(
+    name: str, workspace: Workspace | None, split: str | None, stages: Collection[str] | None
+) -> DataSource:
     if workspace is None:
         raise BadInputError(
             f"got the data {name!r}, which is no COCO file; for a release name its --workspace"
         )
     release = load_release(workspace, name)
-    record = json.dumps([asdict(release), split], sort_keys=True, default=str)
-    digest = hashlib.sha256(record.encode()).hexdigest()[:16]
-    return DataSource(name, digest, ReleaseMasks.open(workspace, release, split), True)
+    which = [asdict(release), split, *([sorted(stages)] if stages is not None else [])]
+    digest = hashlib.sha256(json.dumps(which, sort_keys=True, default=str).encode()).hexdigest()
+    images = ReleaseMasks.open(workspace, release, split, stages)
+    return DataSource(name, digest[:16], images, True)

@@ -20,8 +20,19 @@ import torch
 
 from engine.errors import BadInputError, WorkspaceError
 
-__all__ = ["CHECKPOINT", "WEIGHTS", "Identity", "checkpoint_step", "claimed"]
+__all__ = [
+    "CHECKPOINT",
+    "TRAININGS",
+    "WEIGHTS",
+    "FolderBusyError",
+    "Identity",
+    "checkpoint_step",
+    "claimed",
+    "held",
+]
 
+TRAININGS = "training"
+"""Where in a workspace's local folder trainings have their folders."""
 CHECKPOINT = "training.pt"
 WEIGHTS = "model.safetensors"
 _RECORD = "training.json"
@@ -31,6 +42,10 @@ _UNREADABLE = (pickle.UnpicklingError, EOFError, LookupError, RuntimeError, Type
 
 Identity = Mapping[str, object]
 """All that decides what comes out of a training, by name; values that JSON holds."""
+
+
+class FolderBusyError(BadInputError):
+    """Another process trains in the folder at this moment."""
 
 
 @contextmanager
@@ -44,14 +59,30 @@ def claimed(folder: Path, identity: Identity, steps: int, *, writes: bool = True
         writes: whether this process writes the files; the others of its group only check.
 
     Raises:
-        BadInputError: the folder is another training's, more steps are done than asked for, or
-            another process trains in it at this moment.
+        BadInputError: the folder is another training's, or more steps are done than asked for.
+        FolderBusyError: another process trains in it at this moment.
         WorkspaceError: the folder cannot be written.
     """
     _check(folder, identity, steps)
     if not writes:
         yield
         return
+    with held(folder):
+        if not (folder / _RECORD).exists():
+            partial = folder / f"{_RECORD}.partial"
+            partial.write_text(json.dumps(identity, indent=2, sort_keys=True))
+            partial.replace(folder / _RECORD)
+        yield
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other processes of this machine out of a folder, which is made if need be.
+
+    Raises:
+        FolderBusyError: another process holds it.
+        WorkspaceError: it cannot be written.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = (folder / _LOCK).open("w")
@@ -63,13 +94,9 @@ def claimed(folder: Path, identity: Identity, steps: int, *, writes: bool = True
             # which may outlive a killed training for seconds, do not inherit this kind of lock.
             fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
-            raise BadInputError(
+            raise FolderBusyError(
                 f"another process trains in {folder}; wait for it, or name another --output"
             ) from error
-        if not (folder / _RECORD).exists():
-            partial = folder / f"{_RECORD}.partial"
-            partial.write_text(json.dumps(identity, indent=2, sort_keys=True))
-            partial.replace(folder / _RECORD)
         yield
 
 

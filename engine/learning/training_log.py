@@ -30,6 +30,7 @@ __all__ = [
     "LogEntry",
     "TrainingLog",
     "draw_learning_curve",
+    "parse_log",
     "read_log",
 ]
 
@@ -99,13 +100,19 @@ def read_log(folder: Path) -> list[LogEntry]:
         BadInputError: a file that is no such log.
     """
     path = folder / LOG
-    if not path.exists():
-        return []
-    lines = path.read_text().split("\n")
+    return parse_log(path.read_text(), str(path)) if path.exists() else []
+
+
+def parse_log(text: str, where: str) -> list[LogEntry]:
+    """Return the entries in a log's text; a line that was cut short by a kill is left out.
+
+    Raises:
+        BadInputError: a text that is no such log; the message says `where`.
+    """
     try:
-        return [_from_line(line) for line in lines[:-1] if line]
+        return [_from_line(line) for line in text.split("\n")[:-1] if line]
     except (ValueError, KeyError, TypeError) as error:
-        raise BadInputError(f"{path} is not the log of a training: {error!r}") from error
+        raise BadInputError(f"{where} is not the log of a training: {error!r}") from error
 
 
 def draw_learning_curve(entries: Sequence[LogEntry], path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Protocol
 
 import numpy as np
 
-from engine.dataset.labelled_sets import LabelledSet, Subset
+from engine.dataset.labelled_sets import LabelledSet, readable
 from engine.dataset.sample_workers import SampleStream
 from engine.dataset.training_samples import BatchPlan
 from engine.errors import ImageError
@@ -234,20 +234,12 @@ class Session:
 
     def _readable(self, held_out: Sequence[LabelledSet]) -> tuple[LabelledSet, ...]:
         """Leave photos out that cannot be read: a measurement must not stop a training."""
-        readable: list[LabelledSet] = []
+        kept: list[LabelledSet] = []
         for data in held_out:
-            kept = []
-            for index in range(len(data)):
-                image = data[index]
-                try:
-                    image.read()
-                except ImageError as error:
-                    logger.warning("%s is left out of measurements: %s", image.uri, error)
-                    self._skipped[image.uri] = SkippedImage(image.uri, error.reason, str(error))
-                else:
-                    kept.append(index)
-            readable += [Subset(data, np.array(kept))] if kept else []
-        return tuple(readable)
+            usable, skipped = readable(data)
+            self._skipped |= {image.uri: image for image in skipped}
+            kept += [usable] if len(usable) else []
+        return tuple(kept)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,16 @@ from model import SIZES, CheckpointError, Sam, build_sam, load_sam
 from model.adapters import add_lora, freeze_all_but, merge_lora
 from model.encoder_start import init_encoder
 
-__all__ = ["SCRATCH", "Start", "Tune", "load_teacher", "start_from", "tune", "tuned"]
+__all__ = [
+    "SCRATCH",
+    "Start",
+    "Tune",
+    "is_version_name",
+    "load_teacher",
+    "start_from",
+    "tune",
+    "tuned",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +125,13 @@ def _random_weights(size: str, seed: int) -> Sam:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return Sam(SIZES[size])
+
+
+def is_version_name(init: str) -> bool:
+    """Whether a start names a model of the registry, rather than a file or random weights."""
+    path = Path(init)
+    is_random = init == SCRATCH or init.startswith(_MAE) or (init in SIZES and init != BUILT_IN)
+    return not (is_random or path.suffix or path.is_file())
 
 
 def load_teacher(name: str | None, device: torch.device, store: ObjectStore | None = None) -> Sam:

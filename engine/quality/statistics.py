@@ -29,6 +29,7 @@ __all__ = [
     "ReleaseStatistics",
     "SkipExample",
     "SkipReason",
+    "integer_distribution",
     "release_statistics",
 ]
 
@@ -192,7 +193,9 @@ def release_statistics(workspace: Workspace, release: Release) -> ReleaseStatist
         masks_small=masks.small,
         masks_medium=masks.medium,
         masks_large=int(mask_counts.sum()) - masks.small - masks.medium,
-        masks_per_image=_of_integers(np.append(mask_counts, np.zeros(empty.size, np.int64))),
+        masks_per_image=integer_distribution(
+            np.append(mask_counts, np.zeros(empty.size, np.int64))
+        ),
         relative_size=masks.relative_size.distribution(),
         predicted_iou=masks.predicted_iou.distribution(),
         stability_score=masks.stability_score.distribution(),
@@ -390,7 +393,8 @@ def _uris(workspace: Workspace, release: Release, image_ids: list[int]) -> dict[
     return {image_id: found.get(image_id, f"image {image_id}") for image_id in image_ids}
 
 
-def _of_integers(values: NDArray[np.int64]) -> Distribution:
+def integer_distribution(values: NDArray[np.int64]) -> Distribution:
+    """Return the distribution of numbers from 0 on, one bin for each."""
     if values.size == 0:
         return Distribution((0.0, 1.0), (0,))
     counts = np.bincount(values)

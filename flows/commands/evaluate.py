@@ -169,14 +169,11 @@ def _open_sets(
 
 
 def _write(report: EvaluationReport, folder: Path) -> None:
-    from engine.evaluation.plots import report_plots
-    from engine.evaluation.tables import report_json, report_markdown
+    from engine.evaluation.keeping import report_files
 
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "evaluation.json").write_text(report_json(report) + "\n")
-    (folder / "evaluation.md").write_text(report_markdown(report))
-    for name, png in report_plots(report):
-        (folder / name).write_bytes(png)
+    for name, data in report_files(report):
+        (folder / name).write_bytes(data)
 
 
 def _show(report: EvaluationReport, folder: Path | None) -> None:

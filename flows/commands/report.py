@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from flows.commands.options import json_option, print_json, workspace_address, workspace_option
-
-if TYPE_CHECKING:
-    from engine.objects import ObjectStore
 
 
 @click.command(
@@ -40,6 +35,7 @@ def command(
     from engine.errors import BadInputError
     from engine.objects import is_remote
     from engine.quality.report import write_report
+    from engine.quality.report_keeping import keep_page
 
     address = workspace_address(workspace)
     with Workspace.open(address, create=False) as opened:
@@ -49,15 +45,8 @@ def command(
         target = output or opened.local_folder / "report.html"
         target.parent.mkdir(parents=True, exist_ok=True)
         path = write_report(opened, release, target, max_images=max_images)
-        link = _keep(opened.store, release.name, path) if is_remote(address) else None
+        link = keep_page(opened.store, release.name, path) if is_remote(address) else None
     if as_json:
         print_json({"release": release.name, "report": path.resolve(), "link": link})
     else:
         click.echo(f"{release.name}: {path}" + (f"\nfor a week: {link}" if link else ""))
-
-
-def _keep(store: ObjectStore, release: str, page: Path) -> str:
-    """Put the page into the bucket and return a link that anyone can open for a week."""
-    key = f"reports/{release}-{hashlib.sha256(page.read_bytes()).hexdigest()[:12]}.html"
-    store.put_file_if_absent(key, page)
-    return store.link(key, seconds=7 * 24 * 3600)

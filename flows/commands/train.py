@@ -259,9 +259,11 @@ def _data_workers(options: TrainOptions, group: ProcessGroup) -> int:
 
 def default_output(opened: Workspace | None, name: str) -> Path:
     """Return the folder of a job of this name in the workspace."""
+    from engine.learning.training_folder import TRAININGS
+
     if opened is None:
         raise click.UsageError("name an --output folder")
-    return opened.local_folder / "training" / name
+    return opened.local_folder / TRAININGS / name
 
 
 def _summary(
