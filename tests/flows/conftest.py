@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +16,7 @@ import pytest
 
 from engine.images import encode_jpeg
 from tests.automatic.oracle_segmenter import paint_scene
-
-_SERVER_SECONDS = 180
+from tests.prefect_server import run_prefect_server
 
 
 @dataclass(frozen=True)
@@ -53,44 +48,9 @@ class Cli:
 
 @pytest.fixture(scope="session")
 def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
-    home = tmp_path_factory.mktemp("prefect")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    environment = {
-        **{k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MASKWHEEL"))},
-        "PREFECT_HOME": str(home),
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "DO_NOT_TRACK": "1",
-        "NO_PROXY": "127.0.0.1,localhost",
-        "OMP_NUM_THREADS": "2",
-    }
-    log = (home / "server.log").open("w")
-    server = subprocess.Popen(
-        [sys.executable, "-m", "prefect", "server", "start", "--port", str(port), "--no-ui"],
-        env=environment,
-        stdout=log,
-        stderr=log,
-    )
-    try:
-        _wait_for(f"http://127.0.0.1:{port}/api/health", server)
-        yield Cli({**environment, "PREFECT_API_URL": f"http://127.0.0.1:{port}/api"})
-    finally:
-        server.terminate()
-        server.wait(30)
-        log.close()
-
-
-def _wait_for(url: str, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + _SERVER_SECONDS
-    while time.monotonic() < deadline:
-        assert server.poll() is None, "the Prefect server ended"
-        try:
-            with urllib.request.urlopen(url, timeout=5):  # noqa: S310 - loopback
-                return
-        except (urllib.error.URLError, TimeoutError, ConnectionError):
-            time.sleep(0.3)
-    raise TimeoutError(f"the Prefect server did not answer within {_SERVER_SECONDS} s")
+    inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MASKWHEEL"))}
+    with run_prefect_server(tmp_path_factory.mktemp("prefect")) as server:
+        yield Cli({**inherited, **server.environment(), "OMP_NUM_THREADS": "2"})
 
 
 @pytest.fixture(scope="session")
