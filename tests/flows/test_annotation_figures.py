@@ -52,4 +52,4 @@ def test_the_figures_of_a_campaign_stand_in_the_prefect_ui(cli: Cli, tmp_path: P
     assert "**4.0 s per mask**" in page
     rows = json.loads(str(found[f"annotation-rows-{campaign.campaign_id.lower()}"]))
     assert [row["who or when"] for row in rows] == ["all", "Ada", "2026-03-01"]
-    assert rows[0]["clicks per mask"] == 1
+    assert rows[0]["clicks per mask"] == "1"
