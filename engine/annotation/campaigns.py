@@ -26,6 +26,7 @@ from engine.annotation.records import (
     CampaignState,
     Stage,
     TaskCounts,
+    TaskState,
 )
 from engine.annotation.tables import (
     CampaignImageRow,
@@ -58,7 +59,7 @@ _MAX_NAME, _MAX_INSTRUCTIONS = 200, 100_000
 
 
 def open_campaign(db: Database, spec: CampaignSpec, *, now: datetime) -> Campaign:
-    """Open a campaign; its tasks can be leased from then on.
+    """Open a campaign; its tasks can be leased from then on, pending ones after `give_out`.
 
     Raises:
         BadInputError: a name that is taken or empty, an image twice or without a size, or a number
@@ -84,7 +85,7 @@ def open_campaign(db: Database, spec: CampaignSpec, *, now: datetime) -> Campaig
         with db.writing() as session:
             session.add(row)
             session.flush()
-            _add(session, row, spec.images, now)
+            _add(session, row, spec.images, now, "pending" if spec.pending else "open")
             return campaign_of_row(row)
     except IntegrityError as error:
         raise BadInputError(
@@ -252,7 +253,11 @@ def image_of_row(row: CampaignImageRow) -> CampaignImage:
 
 
 def _add(
-    session: Session, row: CampaignRow, images: Sequence[CampaignImage], now: datetime
+    session: Session,
+    row: CampaignRow,
+    images: Sequence[CampaignImage],
+    now: datetime,
+    state: TaskState = "open",
 ) -> None:
     """Add images, which the campaign does not have, with their tasks."""
     if not images:
@@ -281,7 +286,7 @@ def _add(
                 "image_id": image.image_id,
                 "position": position,
                 "slot": slot,
-                "state": "open",
+                "state": state,
                 "round": 0,
                 "changed_at": now,
             }
@@ -290,6 +295,7 @@ def _add(
         ],
     )
     row.images += len(images)
+    row.completed_at = None
 
 
 def _check(spec: CampaignSpec) -> None:
@@ -345,6 +351,7 @@ def _counts(session: Session, condition: ColumnElement[bool], now: datetime) -> 
     """Count tasks by what they wait for; a lease that is over holds nothing."""
     is_over = and_(TaskRow.state == "leased", TaskRow.lease_expires_at <= now)
     waits_for = case(
+        (TaskRow.state == "pending", "open"),
         (TaskRow.state == "reviewing", "submitted"),
         (and_(is_over, TaskRow.round == 0), "open"),
         (is_over, "returned"),
@@ -352,7 +359,7 @@ def _counts(session: Session, condition: ColumnElement[bool], now: datetime) -> 
     ).label("waits_for")
     query = select(waits_for, func.count()).where(condition).group_by("waits_for")
     counts = dict.fromkeys(TaskCounts.__dataclass_fields__, 0)
-    counts |= dict(session.execute(query).all())
+    counts |= dict(session.execute(query).tuples().all())
     counts["total"] = sum(counts.values())
     return TaskCounts(**counts)
 

@@ -119,19 +119,29 @@ class EmbeddingService(Closing):
         except TimeoutError:
             return None
 
-    def prefetch(self, model_id: str, images: Iterable[CampaignImage]) -> None:
-        """Make embeddings when nothing urgent waits; returns at once. A full queue ignores it."""
+    def prefetch(self, model_id: str, images: Iterable[CampaignImage]) -> int:
+        """Make embeddings when nothing urgent waits; returns at once.
+
+        Returns:
+            How many are taken on: as many as the queue has room for, from the first one.
+        """
+        count = 0
         for image in images:
             key = embedding_key(model_id, image.image_id)
             with self._lock:
                 known = key in self._recent or key in self._failures
-            if known:
-                continue
-            try:
-                self.request(model_id, image, urgent=False)
-            except TransientError as error:
-                log.debug("no embedding ahead: %s", error)
-                return
+            if not known:
+                try:
+                    self.request(model_id, image, urgent=False)
+                except TransientError as error:
+                    log.debug("no embedding ahead: %s", error)
+                    break
+            count += 1
+        return count
+
+    def withdraw(self, model_id: str, images: Iterable[CampaignImage]) -> None:
+        """Make embeddings no more that are waited for by nobody."""
+        self._queue.withdraw([embedding_key(model_id, image.image_id) for image in images])
 
     def failure(self, model_id: str, image_id: int) -> ImageError | None:
         """Return why an image cannot be encoded, once that is known."""

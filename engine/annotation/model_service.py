@@ -99,9 +99,13 @@ class ModelService(Closing):
         """Ask for an embedding that a person waits for; see `EmbeddingService.request`."""
         return self._embeddings.request(model_id, image, urgent=True)
 
-    def prepare_ahead(self, model_id: str, images: Sequence[CampaignImage]) -> None:
-        """Make embeddings when nothing is more urgent; returns at once."""
-        self._embeddings.prefetch(model_id, images)
+    def prepare_ahead(self, model_id: str, images: Sequence[CampaignImage]) -> int:
+        """Make embeddings when nothing is more urgent; returns at once how many are taken on."""
+        return self._embeddings.prefetch(model_id, images)
+
+    def forget_ahead(self, model_id: str, images: Sequence[CampaignImage]) -> None:
+        """Make embeddings no more that nobody waits for."""
+        self._embeddings.withdraw(model_id, images)
 
     def decoder_folder(self, model_id: str) -> Path:
         """Return the folder with ``decoder.json`` and the .onnx files; exported once per model.

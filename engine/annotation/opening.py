@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from itertools import count
 
+from engine.annotation.admin_token import keep_admin_token, read_admin_token
 from engine.annotation.annotators import (
     close_session,
     invite,
@@ -29,7 +30,7 @@ from engine.annotation.campaigns import (
     open_campaign,
 )
 from engine.annotation.campaigns import campaign as campaign_of
-from engine.annotation.database import Database, database_url, open_database
+from engine.annotation.database import FILE_NAME, Database, database_url, open_database
 from engine.annotation.errors import NotSignedInError
 from engine.annotation.records import Campaign, CampaignImage, CampaignSpec, Invitation, Stage
 from engine.config import load_settings
@@ -38,7 +39,6 @@ from engine.dataset.ingest import ingest
 from engine.dataset.inputs import ListedImage
 from engine.errors import BadInputError
 from engine.images import ImageLimits
-from engine.learning.decisions import CHAMPION, resolve
 from engine.records import ImageRecord, ModelVersion, SkippedImage
 
 __all__ = [
@@ -47,7 +47,10 @@ __all__ = [
     "OpenedCampaign",
     "Order",
     "admin_invitation",
+    "annotation_schema",
     "as_listed",
+    "find_workspace_database",
+    "open_chosen",
     "open_or_continue",
     "open_workspace_database",
 ]
@@ -55,7 +58,6 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 _ADMIN = "admin"
-_TOKEN_FILE = "annotation-admin-token"  # noqa: S105  (a file's name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +131,24 @@ def open_workspace_database(workspace: Workspace) -> Database:
     url = load_settings().database_url
     if url is None:
         return open_database(database_url(workspace.local_folder))
-    return open_database(
-        url.get_secret_value(), schema=f"maskwheel_annotation_{workspace.workspace_id[:16]}"
-    )
+    return open_database(url.get_secret_value(), schema=annotation_schema(workspace))
+
+
+def annotation_schema(workspace: Workspace) -> str:
+    """Return where in PostgreSQL the tables of a workspace's annotation are."""
+    return f"maskwheel_annotation_{workspace.workspace_id[:16]}"
+
+
+def find_workspace_database(workspace: Workspace) -> Database | None:
+    """Open the annotation database of a workspace; None: there is no file of it, nobody annotated.
+
+    Raises:
+        WorkspaceError, TransientError: as `open_workspace_database`.
+    """
+    has_server = load_settings().database_url is not None
+    if not has_server and not (workspace.local_folder / FILE_NAME).is_file():
+        return None
+    return open_workspace_database(workspace)
 
 
 def open_or_continue(
@@ -173,8 +190,8 @@ def open_or_continue(
         if not photos:
             return OpenedCampaign(campaign=existing, is_new=False, images_added=0)
         _check_open(existing)
-    model = request.model or CHAMPION if existing is None else existing.model_id
-    version = resolve(workspace.store, model)  # an unknown one is told before photos are read
+    model = request.model if existing is None else existing.model_id
+    version = _version(workspace, model)  # an unknown one is told before photos are read
     found = _find(workspace, photos, limits, now, on_image, threads)
     if existing is None:
         campaign = _open(db, name, request, order(found.images, version), version, now)
@@ -194,6 +211,53 @@ def open_or_continue(
     )
 
 
+def open_chosen(
+    workspace: Workspace,
+    db: Database,
+    request: CampaignRequest,
+    choose: Callable[[ModelVersion], Arranged],
+    now: datetime,
+) -> OpenedCampaign | None:
+    """Open a campaign over images that are chosen now; again: the campaign with those it has.
+
+    Its tasks are pending until `engine.annotation.preparing` gives them out. So the choice is kept
+    before anything is spent on it, and nobody sees an image before it is ready.
+
+    Args:
+        workspace: whose images and models are used.
+        db: its annotation database.
+        request: what the campaign is to be.
+        choose: returns images that no other campaign has; called for a new campaign only.
+        now: UTC.
+
+    Returns:
+        None: there is nothing to annotate, and no campaign of the name.
+
+    Raises:
+        BadInputError: a campaign of the name that is another.
+        WorkspaceError, TransientError: as of the workspace and the database.
+    """
+    name = request.name or request.stage or "manual"
+    existing = find_campaign(db, name)
+    if existing is None:
+        version = _version(workspace, request.model)
+        arranged = choose(version)
+        if not arranged.images:
+            return None
+        try:
+            campaign = _open(db, name, request, arranged, version, now, pending=True)
+        except BadInputError:
+            existing = find_campaign(db, name)
+            if existing is None:
+                raise
+            log.info("campaign %s was opened meanwhile by another process", name)
+        else:
+            log.info("campaign %s has %d images", campaign.name, campaign.images)
+            return OpenedCampaign(campaign=campaign, is_new=True, images_added=campaign.images)
+    _check_same(workspace, existing, request)
+    return OpenedCampaign(campaign=existing, is_new=False, images_added=0)
+
+
 def admin_invitation(workspace: Workspace, db: Database, now: datetime) -> str:
     """Return the token of the workspace's admin, the same each time on this machine.
 
@@ -203,16 +267,20 @@ def admin_invitation(workspace: Workspace, db: Database, now: datetime) -> str:
     Raises:
         WorkspaceError: the database failed.
     """
-    path = workspace.local_folder / _TOKEN_FILE
-    token = path.read_text().strip() if path.is_file() else None
+    token = read_admin_token(workspace.local_folder)
     if token is not None and _is_valid(db, token, now):
         return token
     token = _new_admin(db, now).token
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    path.touch(mode=0o600)
-    path.write_text(token)
+    keep_admin_token(workspace.local_folder, token)
     return token
+
+
+def _version(workspace: Workspace, model: str | None) -> ModelVersion:
+    """Return a model by its name or id, by default the champion."""
+    # It brings torch, which the service does without until something is to be encoded.
+    from engine.learning.decisions import CHAMPION, resolve
+
+    return resolve(workspace.store, model or CHAMPION)
 
 
 def _open(
@@ -222,6 +290,8 @@ def _open(
     arranged: Arranged,
     version: ModelVersion,
     now: datetime,
+    *,
+    pending: bool = False,
 ) -> Campaign:
     spec = CampaignSpec(
         name=name,
@@ -234,6 +304,7 @@ def _open(
         review=bool(request.review),
         ordering=arranged.ordering,
         seed=request.seed,
+        pending=pending,
     )
     return open_campaign(db, spec, now=now)
 
@@ -281,7 +352,7 @@ def _check_same(workspace: Workspace, campaign: Campaign, request: CampaignReque
         "review": (request.review, campaign.review),
     }
     if request.model is not None:
-        version = resolve(workspace.store, request.model)
+        version = _version(workspace, request.model)
         asked["model"] = (version.model_id, campaign.model_id)
     for what, (wanted, has) in asked.items():
         if wanted is not None and wanted != has:

@@ -70,7 +70,7 @@ class PrefillOutcome:
     """What a call did.
 
     Attributes:
-        images: that the campaign has.
+        images: that were to be done.
         filled: that this call made proposals for, also where it found none.
         proposals: their number.
         done: of them, shown as done.
@@ -96,6 +96,7 @@ def prefill_campaign(
     source: PrefillSource,
     *,
     limits: ImageLimits,
+    images: Sequence[CampaignImage] | None = None,
     on_image: Listener | None = None,
 ) -> PrefillOutcome:
     """Propose masks for every image of a campaign that has none of these settings yet.
@@ -107,6 +108,7 @@ def prefill_campaign(
         segmenter: the model that the campaign works with.
         source: what proposes.
         limits: what is too large to be decoded.
+        images: some of the campaign's, to share the work; None: all.
         on_image: for progress; also called for the images of an earlier call.
 
     Raises:
@@ -119,9 +121,13 @@ def prefill_campaign(
             f"campaign {campaign.name} is of stage {campaign.stage} with {campaign.model_id}; "
             f"proposals of {source.model_id} are for a campaign of stage semi with that model"
         )
-    images = campaign_images(db, campaign.campaign_id)
     prefix = prefill_prefix(campaign.campaign_id, source)
-    known = {key.removeprefix(prefix).removesuffix(".json") for key in store.list(prefix)}
+    if images is None:
+        images = campaign_images(db, campaign.campaign_id)
+        known = {key.removeprefix(prefix).removesuffix(".json") for key in store.list(prefix)}
+    else:  # listing all would cost each of many calls as much as all of them need
+        ids = (str(image.image_id) for image in images)
+        known = {name for name in ids if store.exists(f"{prefix}{name}.json")}
     before = [image for image in images if str(image.image_id) in known]
     for image in before:
         _tell(on_image, image, 0)

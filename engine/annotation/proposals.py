@@ -24,6 +24,7 @@ from engine.records import Rle
 __all__ = ["check_mask", "check_masks", "proposals_of", "proposals_of_image", "set_proposals"]
 
 MOST_OBJECTS = 5000
+_NOT_BEGUN = ("pending", "open")
 
 
 def set_proposals(
@@ -48,7 +49,7 @@ def set_proposals(
             .where(TaskRow.campaign_id == campaign_id, TaskRow.image_id == image_id)
             .with_for_update()
         ).all()
-        if any(row.annotator_id is not None or row.state != "open" for row in tasks):
+        if any(row.annotator_id is not None or row.state not in _NOT_BEGUN for row in tasks):
             return False
         session.execute(
             delete(ProposalRow).where(

@@ -33,7 +33,13 @@ from engine.annotation.tables import (
 )
 from engine.dataset.shards import ImageMasks
 
-__all__ = ["PublicationPlan", "folded_images", "note_release", "plan_publication"]
+__all__ = [
+    "PublicationPlan",
+    "folded_images",
+    "note_release",
+    "plan_publication",
+    "publication_run_id",
+]
 
 _FINAL = ("accepted", "skipped")
 
@@ -121,6 +127,11 @@ def folded_images(
             else fold_image(row.image_id, submissions[row.submission_id])
             for row, image in rows
         ]
+
+
+def publication_run_id(campaign_id: str, number: int) -> str:
+    """Return the id of the run that a campaign's publication is in the data set."""
+    return f"annotation-{campaign_id}-{number:04d}"
 
 
 def note_release(db: Database, plan: PublicationPlan, release: str) -> None:

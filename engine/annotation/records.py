@@ -74,9 +74,12 @@ __all__ = [
 
 Role = Literal["annotator", "reviewer", "admin"]
 Stage = Literal["manual", "semi"]
-TaskState = Literal["open", "leased", "submitted", "reviewing", "returned", "accepted", "skipped"]
-"""What a task waits for: somebody; the one who holds its lease; a reviewer; the one who holds the
-review's lease; its annotator, again; nothing, as it is done; nothing, as it was skipped."""
+TaskState = Literal[
+    "pending", "open", "leased", "submitted", "reviewing", "returned", "accepted", "skipped"
+]
+"""What a task waits for: the model's part (`engine.annotation.preparing`); somebody; the one who
+holds its lease; a reviewer; the one who holds the review's lease; its annotator, again; nothing, as
+it is done; nothing, as it was skipped."""
 NothingReason = Literal["all-done", "all-leased", "closed", "needs-review", "own-work", "no-images"]
 
 ROLES: tuple[Role, ...] = ("annotator", "reviewer", "admin")
@@ -155,6 +158,7 @@ class CampaignSpec:
         review: whether a second person judges each submission.
         ordering: how the images were ordered, as a JSON object.
         seed: of that order.
+        pending: whether tasks wait for `give_out` before anybody gets them.
     """
 
     name: str
@@ -167,6 +171,7 @@ class CampaignSpec:
     review: bool = False
     ordering: str = "{}"
     seed: int = 0
+    pending: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,7 +205,8 @@ class TaskCounts:
     """How many tasks wait for what; each is in exactly one of them.
 
     Attributes:
-        open: nobody has it; also those whose lease is over.
+        open: nobody has it; also those whose lease is over, and those that the model still
+            prepares.
         leased: somebody works on it.
         returned: rejected, and waits for its annotator.
         submitted: waits for a review, or is being reviewed.

@@ -20,7 +20,9 @@ from engine.annotation.publications import (
     folded_images,
     note_release,
     plan_publication,
+    publication_run_id,
 )
+from engine.announcements import Announce
 from engine.dataset.catalog import Workspace
 from engine.dataset.publishing import Gate
 from engine.dataset.runs import (
@@ -49,6 +51,7 @@ def publish_campaign(
     gate: Gate | None = None,
     accepted: str | None = None,
     note: str = "",
+    announce: Announce | None = None,
 ) -> Release | None:
     """Publish what of a campaign is accepted and in no release yet.
 
@@ -60,6 +63,7 @@ def publish_campaign(
         gate: audits the masks before they are published; None: nothing is asked.
         accepted: why they are to be published even if the gate refuses.
         note: a person's words about it.
+        announce: told of each release.
 
     Returns:
         The newest of the releases that this call made, or completed; None: nothing was due.
@@ -83,7 +87,7 @@ def publish_campaign(
             )
         for shard in pending_shards(workspace.store, run):
             write_shard(workspace.store, shard, _folded(db, plan, shard), run.provenance)
-        release = commit_run(workspace, run, gate, accepted=accepted, note=note)
+        release = commit_run(workspace, run, gate, accepted=accepted, note=note, announce=announce)
         note_release(db, plan, release.name)
     return release
 
@@ -91,7 +95,7 @@ def publish_campaign(
 def run_of(plan: PublicationPlan) -> RunManifest:
     """Return a publication as a run: its id, its settings and its shards."""
     campaign = plan.campaign
-    run_id = f"annotation-{campaign.campaign_id}-{plan.number:04d}"
+    run_id = publication_run_id(campaign.campaign_id, plan.number)
     recipe = Recipe.of(
         campaign.model_id,
         {

@@ -298,6 +298,6 @@ def _why_nothing(row: CampaignRow, counts: dict[str, int]) -> tuple[NothingReaso
         return "own-work", "All that waits for a review is your own work: another person judges it."
     if "reviewing" in counts:
         return "all-leased", "Other reviewers have all that waits for a review."
-    if counts.keys() & {"open", "leased", "returned"}:
+    if counts.keys() & {"pending", "open", "leased", "returned"}:
         return "all-leased", "Nothing waits for a review; people are still annotating."
     return "all-done", "Every image of this campaign is done."

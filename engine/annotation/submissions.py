@@ -184,7 +184,7 @@ def _taken(session: Session, key: LeaseKey, handed_in: Submission) -> Receipt | 
         .where(SubmittedObjectRow.submission_id == row.submission_id)
         .group_by(SubmittedObjectRow.made)
     )
-    counts = dict(session.execute(query).all())
+    counts = dict(session.execute(query).tuples().all())
     return Receipt(
         submission_id=row.submission_id,
         task_id=row.task_id,

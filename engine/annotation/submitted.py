@@ -58,7 +58,7 @@ def load_submissions(session: Session, rows: Sequence[SubmissionRow]) -> list[Ju
             AnnotatorRow.annotator_id.in_({row.annotator_id for row in rows})
         )
     )
-    names = dict(people.all())
+    names = dict(people.tuples().all())
     return [
         _submission(
             row,
@@ -130,7 +130,7 @@ def _reviewers(session: Session, ids: Sequence[str]) -> Mapping[str, str]:
     query = select(ReviewRow.submission_id, ReviewRow.reviewer_id).where(
         ReviewRow.submission_id.in_(ids)
     )
-    return dict(session.execute(query).all())
+    return dict(session.execute(query).tuples().all())
 
 
 def _submission(

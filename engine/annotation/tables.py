@@ -128,6 +128,7 @@ class CampaignRow(Base):
     images: Mapped[int]
     opened_at: Mapped[datetime] = mapped_column(UtcTime)
     closed_at: Mapped[datetime | None] = mapped_column(UtcTime)
+    completed_at: Mapped[datetime | None] = mapped_column(UtcTime)
 
 
 class CampaignImageRow(Base):

@@ -212,7 +212,7 @@ def tasks_by_state(session: Session, campaign_id: str) -> dict[str, int]:
         .where(TaskRow.campaign_id == campaign_id)
         .group_by(TaskRow.state)
     )
-    return dict(session.execute(query).all())
+    return dict(session.execute(query).tuples().all())
 
 
 def lease_of(session: Session, row: TaskRow, seconds: int) -> Lease:
@@ -279,6 +279,8 @@ def _nothing(session: Session, campaign: CampaignRow) -> NothingToDo:
 def _why_nothing(counts: dict[str, int]) -> tuple[NothingReason, str]:
     if not counts:
         return "no-images", "This campaign has no images yet."
+    if "pending" in counts:
+        return "all-leased", "The model is preparing more images; they come in a few minutes."
     if counts.keys() & {"leased", "returned"}:
         return "all-leased", "Others are working on what is left; it may come back to you."
     if "open" in counts:

@@ -13,7 +13,7 @@ import heapq
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -91,6 +91,16 @@ class WorkQueue(Closing, Generic[T]):
             self._changed.notify()
         return future
 
+    def withdraw(self, keys: Collection[Hashable]) -> None:
+        """Forget things that wait and are not urgent; whoever asked gets a TransientError."""
+        with self._changed:
+            for key in keys:
+                job = self._jobs.get(key)
+                if job is not None and job.urgency == _AHEAD:
+                    del self._jobs[key]
+                    _fail(job, TransientError("nobody needs it any more; ask again if you do"))
+            self._forget_moved()
+
     def close(self) -> None:
         """Finish what is being done; whoever waits for more gets a TransientError."""
         with self._changed:
@@ -114,7 +124,7 @@ class WorkQueue(Closing, Generic[T]):
         _fail(dropped, TransientError("more urgent work took its place; ask again in a moment"))
 
     def _forget_moved(self) -> None:
-        """Remove the old places of things that moved up."""
+        """Remove the places of things that moved up or were withdrawn."""
         self._order = [item for item in self._order if self._is_current(item)]
         heapq.heapify(self._order)
 

@@ -42,7 +42,7 @@ from engine.dataset.workspace_record import (
     is_workspace,
 )
 from engine.errors import BadInputError, WorkspaceError
-from engine.objects import LocalStore, ObjectStore
+from engine.objects import ObjectStore
 
 __all__ = ["WORKSPACE_FILE", "Commit", "Workspace", "commit_history", "is_workspace"]
 
@@ -85,12 +85,8 @@ class Workspace(Closing):
             BadInputError: an address that is none, or that data-set addresses cannot hold.
         """
         record = claim_workspace(address, create=create)
-        settings = load_settings()
-        if isinstance(record.store, LocalStore):
-            folder = record.store.root
-        else:
-            folder = settings.local_folder.expanduser().resolve() / record.workspace_id
-        database = settings.database_url
+        folder = record.local_folder
+        database = load_settings().database_url
         catalog = open_catalog(
             record.store,
             record.workspace_id,

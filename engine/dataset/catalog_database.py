@@ -25,7 +25,11 @@ from engine.dataset.table_catalog import TableCatalog
 from engine.errors import BadInputError, TransientError, WorkspaceError
 from engine.objects import ObjectStore
 
-__all__ = ["back_off", "open_catalog", "retry"]
+__all__ = ["CATALOG_FILE", "CATALOG_TABLES", "back_off", "open_catalog", "retry"]
+
+CATALOG_FILE = "catalog.db"
+CATALOG_TABLES = ("iceberg_namespace_properties", "iceberg_tables")
+"""What pyiceberg calls its tables."""
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +60,7 @@ def open_catalog(
         TransientError: the database stayed busy or cannot be reached.
     """
     if not database_url:
-        return retry("open the catalog", lambda: _open_sqlite(store, folder / "catalog.db"))
+        return retry("open the catalog", lambda: _open_sqlite(store, folder / CATALOG_FILE))
     url = _postgres_url(database_url)
     return retry("open the catalog", lambda: _open_postgres(store, workspace_id, url))
 

@@ -32,10 +32,12 @@ from engine.records import ImageRecord, SkippedImage
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "IngestOutcome",
     "IngestResult",
     "ListedImage",
     "expand_inputs",
     "ingest",
+    "known_images",
     "load_images",
 ]
 
@@ -58,6 +60,28 @@ class IngestResult:
     """
 
     image_ids: tuple[int, ...]
+    new: int
+    duplicates: int
+    skipped: tuple[SkippedImage, ...]
+
+    @property
+    def outcome(self) -> IngestOutcome:
+        """The same in numbers, for whoever does not need millions of ids."""
+        return IngestOutcome(len(self.image_ids), self.new, self.duplicates, self.skipped)
+
+
+@dataclass(frozen=True, slots=True)
+class IngestOutcome:
+    """An ingest in numbers.
+
+    Attributes:
+        images: usable images that were listed, new or known before.
+        new: how many of them were not in the data set.
+        duplicates: listed images whose content another listed image has.
+        skipped: listed images that cannot be used.
+    """
+
+    images: int
     new: int
     duplicates: int
     skipped: tuple[SkippedImage, ...]
@@ -105,7 +129,7 @@ def ingest(
                 if on_record is not None and isinstance(outcome, ImageRecord):
                     on_record(outcome)
                 if isinstance(outcome, SkippedImage):
-                    log.info("skipped %s (%s): %s", outcome.uri, outcome.reason, outcome.message)
+                    log.warning("skipped %s (%s): %s", outcome.uri, outcome.reason, outcome.message)
                     skipped.append(outcome)
                 elif outcome.image_id in usable:
                     duplicates += 1
@@ -116,6 +140,12 @@ def ingest(
                     on_image(outcome.uri)
             new += _append_unknown(workspace, records, known)
     return IngestResult(tuple(sorted(usable)), new, duplicates, tuple(skipped))
+
+
+def known_images(workspace: Workspace) -> IngestResult:
+    """Return all images of table ``images``, as an ingest that finds nothing new does."""
+    rows = workspace.table("images").scan(selected_fields=("image_id",)).to_arrow()
+    return IngestResult(tuple(sorted(rows["image_id"].to_pylist())), 0, 0, ())
 
 
 def load_images(workspace: Workspace, image_ids: Sequence[int]) -> list[ImageRecord]:

@@ -11,6 +11,7 @@ their pixels; see `engine.masks.decode_mask` and `decode_region`.
 from __future__ import annotations
 
 import json
+import logging
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from engine.errors import BadInputError, ImageError, InvalidMaskError
 from engine.images import decode_image, read_image_bytes
 from engine.masks import encode_polygons, encode_runs, mask_area, mask_box_xyxy
-from engine.records import Rle
+from engine.records import Rle, SkippedImage
 
 __all__ = [
     "CocoMasks",
@@ -33,7 +34,10 @@ __all__ = [
     "Subset",
     "folder_of_photos",
     "hold_out",
+    "readable",
 ]
+
+log = logging.getLogger(__name__)
 
 _NOT_COCO = (OSError, ValueError, KeyError, TypeError, AttributeError, InvalidMaskError)
 
@@ -146,6 +150,22 @@ def hold_out(data: LabelledSet, count: int) -> tuple[Subset, Subset]:
         raise BadInputError(f"cannot hold out {count} images of the {total} of {data.name}")
     chosen_I = np.arange(count) * total // max(count, 1)
     return Subset(data, np.delete(np.arange(total), chosen_I)), Subset(data, chosen_I)
+
+
+def readable(data: LabelledSet) -> tuple[Subset, tuple[SkippedImage, ...]]:
+    """Leave photos out that cannot be read, and name them: a measurement must not stop for them."""
+    kept: list[int] = []
+    skipped: list[SkippedImage] = []
+    for index in range(len(data)):
+        image = data[index]
+        try:
+            image.read()
+        except ImageError as error:
+            log.warning("%s is left out of measurements: %s", image.uri, error)
+            skipped.append(SkippedImage(image.uri, error.reason, str(error)))
+        else:
+            kept.append(index)
+    return Subset(data, np.array(kept, dtype=np.int64)), tuple(skipped)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import io
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -118,6 +118,19 @@ class ParquetFiles:
         if hasattr(self, "_open"):
             self.close()
 
+    def of_stages(self, stages: Collection[str]) -> ParquetFiles:
+        """Return only the files of table ``masks`` whose masks were made in one of these stages.
+
+        Raises:
+            WorkspaceError: a file that is missing or damaged, where the file has to be asked.
+        """
+        kept = [
+            file
+            for place, file in enumerate(self.files)
+            if (file.stage or self._stage_within(place)) in stages
+        ]
+        return ParquetFiles(self.store, "masks", kept, open_files=self._limit)
+
     def between(self, first_id: int, last_id: int) -> list[int]:
         """Return the places of the files that may hold an image id in this range, inclusive."""
         found = (self._first_ids_F <= last_id) & (self._last_ids_F >= first_id)
@@ -180,6 +193,13 @@ class ParquetFiles:
             for file in inherited:
                 _close(file)
         return self._lock
+
+    def _stage_within(self, place: int) -> str | None:
+        """Return the stage of a file's masks, which are of one run; None where there is no mask."""
+        for group, rows in enumerate(self.row_groups(place).rows_G.tolist()):
+            if rows:
+                return str(self.read(place, group, ("stage",))["stage"][0].as_py())
+        return None
 
     def _file(self, place: int) -> _OpenFile:
         if place in self._open:

@@ -12,7 +12,7 @@ image, footers of the files in use, and a row group of each file that is being r
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,8 +73,15 @@ class ReleaseReader(Closing):
         self.mask_files = mask_files
 
     @classmethod
-    def of(cls, workspace: Workspace, release: Release) -> ReleaseReader:
+    def of(
+        cls, workspace: Workspace, release: Release, stages: Collection[str] | None = None
+    ) -> ReleaseReader:
         """Open a release of an open workspace, which may be closed afterwards.
+
+        Args:
+            workspace: where the release is.
+            release: the state to read.
+            stages: leave out the masks of other stages, by whole files: they are never touched.
 
         Raises:
             WorkspaceError: the release's snapshots are gone.
@@ -87,7 +94,7 @@ class ReleaseReader(Closing):
             )
             for table in ("images", "masks")
         )
-        return cls(release, ImageRows(images), masks)
+        return cls(release, ImageRows(images), masks if stages is None else masks.of_stages(stages))
 
     def close(self) -> None:
         """Close the files; a later call opens them again."""

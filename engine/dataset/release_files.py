@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from pyiceberg import manifest
 from pyiceberg.conversions import from_bytes
-from pyiceberg.types import LongType
+from pyiceberg.types import LongType, PrimitiveType, StringType
 
 from engine.dataset.catalog import Workspace
 from engine.dataset.schemas import TABLES, TableName
@@ -39,6 +39,8 @@ class DataFile:
         size_bytes: of the file.
         rows: number of rows.
         image_ids: no image id in it is smaller than the first or larger than the second.
+        stage: of all masks in it; None: no masks, or the metadata do not say. (A file is of one
+            run, and a run of one stage.)
     """
 
     table: TableName
@@ -46,6 +48,7 @@ class DataFile:
     size_bytes: int
     rows: int
     image_ids: tuple[int, int] = ANY_ID
+    stage: str | None = None
 
 
 def table_files(workspace: Workspace, table: TableName, snapshot_id: int | None) -> list[DataFile]:
@@ -59,7 +62,7 @@ def table_files(workspace: Workspace, table: TableName, snapshot_id: int | None)
     if snapshot_id is None or state.snapshot_by_id(snapshot_id) is None:
         raise WorkspaceError(f"snapshot {snapshot_id} of table {table} is gone")
     root = workspace.store.uri("x").removesuffix("x")
-    field_id = state.schema().find_field("image_id").field_id
+    field_ids = {field.name: field.field_id for field in state.schema().fields}
     files = []
     for task in state.scan(snapshot_id=snapshot_id).plan_files():
         if task.delete_files or not task.file.file_path.startswith(root):
@@ -67,7 +70,7 @@ def table_files(workspace: Workspace, table: TableName, snapshot_id: int | None)
                 f"{task.file.file_path} of table {table} has deleted rows or lies outside {root}; "
                 "read it with a scan instead"
             )
-        files.append(_data_file(task.file, table, root, field_id))
+        files.append(_data_file(task.file, table, root, field_ids))
     return sorted(files)
 
 
@@ -76,16 +79,22 @@ def release_files(workspace: Workspace, snapshots: Mapping[str, int]) -> list[Da
     return [f for table in TABLES for f in table_files(workspace, table, snapshots.get(table))]
 
 
-def _data_file(file: manifest.DataFile, table: TableName, root: str, field_id: int) -> DataFile:
-    low, high = _bound(file.lower_bounds, field_id), _bound(file.upper_bounds, field_id)
-    image_ids = ANY_ID if low is None or high is None else (low, high)
+def _data_file(
+    file: manifest.DataFile, table: TableName, root: str, field_ids: Mapping[str, int]
+) -> DataFile:
+    low, high = _bounds(file, field_ids["image_id"], LongType())
+    image_ids = (low, high) if isinstance(low, int) and isinstance(high, int) else ANY_ID
+    first, last = _bounds(file, field_ids.get("stage"), StringType())
+    stage = first if isinstance(first, str) and first == last else None
     key = file.file_path.removeprefix(root)
-    return DataFile(table, key, file.file_size_in_bytes, file.record_count, image_ids)
+    return DataFile(table, key, file.file_size_in_bytes, file.record_count, image_ids, stage)
 
 
-def _bound(bounds: Mapping[int, bytes] | None, field_id: int) -> int | None:
-    """Return the smallest or largest value of a column, None where the file has no statistics."""
-    if not bounds or field_id not in bounds:
-        return None
-    value: object = from_bytes(LongType(), bounds[field_id])
-    return value if isinstance(value, int) else None
+def _bounds(
+    file: manifest.DataFile, field_id: int | None, kind: PrimitiveType
+) -> tuple[object, object]:
+    """Return the smallest and largest value of a column, None where there are no statistics."""
+    lower, upper = file.lower_bounds or {}, file.upper_bounds or {}
+    if field_id is None or field_id not in lower or field_id not in upper:
+        return None, None
+    return from_bytes(kind, lower[field_id]), from_bytes(kind, upper[field_id])

@@ -10,6 +10,7 @@ image costs one row group of each run that has masked it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -21,7 +22,10 @@ from engine.dataset.reader import ReleaseReader
 from engine.errors import BadInputError, InvalidMaskError
 from engine.records import Release, Rle
 
-__all__ = ["ReleaseMasks"]
+__all__ = ["HUMAN_STAGES", "ReleaseMasks"]
+
+HUMAN_STAGES = ("manual", "semi")
+"""Stages whose masks people made, or confirmed."""
 
 _IMAGE_COLUMNS = ("image_id", "uri", "height", "width", "split")
 _MASK_COLUMNS = ("size_h", "size_w", "counts", "bbox_x", "bbox_y", "bbox_w", "bbox_h", "area")
@@ -40,29 +44,33 @@ class ReleaseMasks:
     images: pa.Table
 
     @classmethod
-    def open(cls, workspace: Workspace, release: Release, split: str | None = None) -> ReleaseMasks:
+    def open(
+        cls,
+        workspace: Workspace,
+        release: Release,
+        split: str | None = None,
+        stages: Collection[str] | None = None,
+    ) -> ReleaseMasks:
         """List the images of a release.
 
         Args:
             workspace: where the release is; may be closed afterwards.
             release: the state to read.
             split: keep the images that were ingested with this split.
+            stages: keep the masks that were made in these stages, see `HUMAN_STAGES`.
 
         Raises:
             BadInputError: no image of it has a mask.
             WorkspaceError: a shard that is missing or damaged.
         """
-        reader = ReleaseReader.of(workspace, release)
+        reader = ReleaseReader.of(workspace, release, stages)
         images = reader.image_rows.table(_IMAGE_COLUMNS)
         keep = pc.is_in(images["image_id"], value_set=pa.array(reader.masked_ids()))
         if split is not None:
             keep = pc.and_(keep, pc.fill_null(pc.equal(images["split"], split), False))
         images = images.filter(keep).sort_by([("uri", "ascending"), ("image_id", "ascending")])
         if not images.num_rows:
-            raise BadInputError(
-                f"release {release.name} has no masks{f' in split {split!r}' if split else ''}; "
-                "make some with `maskwheel auto`, or name another release"
-            )
+            raise BadInputError(_none_to_learn_from(release, split, stages))
         return cls(reader, images.drop_columns("split").combine_chunks())
 
     @property
@@ -92,6 +100,19 @@ class ReleaseMasks:
                 f"{(height, width)} (rows, columns)"
             )
         return LabelledImage(uri, height, width, tuple(masks))
+
+
+def _none_to_learn_from(release: Release, split: str | None, stages: Collection[str] | None) -> str:
+    which = f" in split {split!r}" if split else ""
+    if stages is None:
+        return (
+            f"release {release.name} has no masks{which}; make some with `maskwheel auto`, or name "
+            "another release"
+        )
+    return (
+        f"release {release.name} has no masks of the stages {', '.join(sorted(stages))}{which}; "
+        "people make them (`maskwheel annotate`), or name another release"
+    )
 
 
 def _labelled(rows: pa.Table) -> list[LabelledMask]:

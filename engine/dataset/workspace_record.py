@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
+from engine.config import load_settings
 from engine.errors import BadInputError, MissingObjectError, WorkspaceError
 from engine.objects import LocalStore, ObjectStore, open_store
 
@@ -37,6 +38,13 @@ class WorkspaceRecord:
 
     workspace_id: str
     store: ObjectStore
+
+    @property
+    def local_folder(self) -> Path:
+        """What is of this machine only: the folder itself, or one in the user's data folder."""
+        if isinstance(self.store, LocalStore):
+            return self.store.root
+        return load_settings().local_folder.expanduser().resolve() / self.workspace_id
 
 
 def claim_workspace(address: str | Path, *, create: bool) -> WorkspaceRecord:

@@ -45,6 +45,7 @@ def main(options_file: Path) -> None:
             public_url=url,
             work_folder=Path(options["folder"]),
             lease_seconds=options["lease_seconds"],
+            workspace=options["folder"],
             limits=BodyLimits(**options["body_limits"]),
             rates=Rates(
                 session=RateLimiter(options["requests_per_second"], options["request_burst"]),
@@ -53,6 +54,7 @@ def main(options_file: Path) -> None:
         ),
         model=model,
         image_limits=ImageLimits(),
+        announce=partial(logging.info, "announced: %r"),
         on_close=partial(_close, database, model),
     )
     threading.Thread(target=_end_with_input, daemon=True).start()

@@ -139,3 +139,19 @@ def test_closing_finishes_what_is_being_done_and_tells_who_waits_for_more() -> N
         queue.submit("b", lambda: "b", urgent=True)
     assert not queue.alive
     queue.close()
+
+
+def test_what_nobody_needs_any_more_is_withdrawn_unless_somebody_waits_for_it() -> None:
+    done: list[str] = []
+    with WorkQueue[str]("test", limit=10) as queue:
+        gate = Gate(queue)
+        waited_for, withdrawn, kept = (
+            queue.submit(name, noting(done, name), urgent=name == "a") for name in "abc"
+        )
+        queue.withdraw(["a", "b", "gate", "unknown"])
+        again = queue.submit("b", noting(done, "b again"), urgent=False)
+        gate.open()
+        assert [one.result(10) for one in (waited_for, kept, again)] == ["a", "c", "b again"]
+        with pytest.raises(TransientError, match="nobody needs it any more"):
+            withdrawn.result(10)
+    assert done == ["a", "c", "b again"]

@@ -20,6 +20,7 @@ from engine.annotation.http.image_shelf import ImageShelf
 from engine.annotation.http.limits import BodyLimits
 from engine.annotation.http.origins import OriginRules, host_name, is_loopback
 from engine.annotation.http.static import folder_of_page
+from engine.announcements import Announce
 from engine.errors import BadInputError
 from engine.images import ImageLimits
 
@@ -45,6 +46,7 @@ class ServiceOptions:
         limits: of bodies.
         rates: of requests.
         clock: UTC now.
+        workspace: address of the data set that the images are of.
     """
 
     public_url: str
@@ -56,6 +58,7 @@ class ServiceOptions:
     limits: BodyLimits = field(default_factory=BodyLimits)
     rates: Rates = field(default_factory=Rates)
     clock: Callable[[], datetime] = _real_time
+    workspace: str = ""
 
 
 def make_context(
@@ -64,6 +67,7 @@ def make_context(
     *,
     model: Model | None,
     image_limits: ImageLimits,
+    announce: Announce | None = None,
     on_close: Callable[[], None] = lambda: None,
 ) -> ServiceContext:
     """Return the context of a service.
@@ -89,6 +93,8 @@ def make_context(
         limits=options.limits,
         rates=options.rates,
         lease_seconds=options.lease_seconds,
+        workspace=options.workspace,
+        announce=announce,
         on_close=on_close,
     )
 

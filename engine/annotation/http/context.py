@@ -19,6 +19,7 @@ from engine.annotation.http.image_shelf import ImageShelf
 from engine.annotation.http.limits import BodyLimits, RateLimiter
 from engine.annotation.http.origins import OriginRules
 from engine.annotation.records import BoxPrompt, CampaignImage, PointPrompt
+from engine.announcements import Announce
 
 __all__ = ["Context", "Model", "Rates", "ServiceContext"]
 
@@ -42,8 +43,8 @@ class Model(Protocol):
         """
         ...
 
-    def prepare_ahead(self, model_id: str, images: Sequence[CampaignImage]) -> None:
-        """Make embeddings when nothing is more urgent; returns at once."""
+    def prepare_ahead(self, model_id: str, images: Sequence[CampaignImage]) -> int:
+        """Make embeddings when nothing is more urgent; returns at once how many are taken on."""
         ...
 
     def decoder_folder(self, model_id: str) -> Path:
@@ -95,6 +96,8 @@ class ServiceContext:
         limits: of bodies.
         rates: of requests.
         work_folder: whose disk must not run full.
+        workspace: address of the data set that the images are of.
+        announce: told of campaigns that are complete.
         on_close: called after the last request.
     """
 
@@ -111,6 +114,8 @@ class ServiceContext:
     limits: BodyLimits = field(default_factory=BodyLimits)
     rates: Rates = field(default_factory=Rates)
     lease_seconds: int = 120
+    workspace: str = ""
+    announce: Announce | None = None
     on_close: Callable[[], None] = lambda: None
 
 

@@ -13,8 +13,9 @@ from engine.annotation.http.bodies import JsonRoute
 from engine.annotation.http.context import Context, ServiceContext
 from engine.annotation.http.errors import ApiError
 from engine.annotation.http.security import Leading
+from engine.annotation.http.whereabouts import join_link
 
-__all__ = ["join_link", "router"]
+__all__ = ["router"]
 
 router = APIRouter(prefix="/api/annotators", tags=["annotators"], route_class=JsonRoute)
 
@@ -46,11 +47,6 @@ def revoke_annotator(annotator_id: AnnotatorId, context: Context, me: Leading) -
     if annotator_id == me.annotator_id:
         raise ApiError(409, "own_account", "an admin cannot shut out themselves; ask another one")
     return _value(revoke(context.database, annotator_id, now=context.clock()))
-
-
-def join_link(public_url: str, token: str) -> str:
-    """Return the link that signs somebody in; behind the #, nothing is sent or logged."""
-    return f"{public_url.rstrip('/')}/join#token={token}"
 
 
 def _invitation(made: records.Invitation, context: ServiceContext) -> Invitation:

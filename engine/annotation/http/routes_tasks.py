@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Path
 
+from engine.annotation.completion import tell_completion
 from engine.annotation.drafts import save_draft
 from engine.annotation.events import append_events
 from engine.annotation.http.answers import (
@@ -17,7 +18,7 @@ from engine.annotation.http.answers import (
     TaskValue,
 )
 from engine.annotation.http.bodies import JsonRoute
-from engine.annotation.http.context import Context
+from engine.annotation.http.context import Context, ServiceContext
 from engine.annotation.http.convert import (
     domain_draft,
     domain_events,
@@ -103,6 +104,7 @@ def post_events(key: Key, body: EventBatch, context: Context) -> EventsSaved:
 def post_submission(key: Key, body: Submission, context: Context) -> Receipt:
     """Hand the task in; the same `submission_id` again gives the same answer."""
     receipt = submit(context.database, key, domain_submission(body), now=context.clock())
+    _tell_completion(key, context)
     return Receipt(
         submission_id=receipt.submission_id,
         task_id=str(receipt.task_id),
@@ -115,6 +117,7 @@ def post_submission(key: Key, body: Submission, context: Context) -> Receipt:
 def skip_task(key: Key, body: Skip, context: Context) -> Empty:
     """Say that the image cannot be annotated, and why."""
     skip(context.database, key, body.reason, now=context.clock())
+    _tell_completion(key, context)
     return Empty()
 
 
@@ -137,4 +140,11 @@ def post_verdicts(key: Key, body: Verdicts, me: Reviewing, context: Context) -> 
         reason=body.reason or "",
         incomplete=body.incomplete,
     )
+    _tell_completion(key, context)
     return ReviewReceipt(state=judgement.state)
+
+
+def _tell_completion(key: LeaseKey, context: ServiceContext) -> None:
+    tell_completion(
+        context.database, key.task_id, context.announce, context.workspace, now=context.clock()
+    )

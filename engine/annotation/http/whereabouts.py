@@ -12,7 +12,7 @@ from pathlib import Path
 
 from engine.files import write_atomically
 
-__all__ = ["announced", "running_at"]
+__all__ = ["announced", "join_link", "running_at"]
 
 _FILE = "annotation-service.url"
 
@@ -38,3 +38,8 @@ def running_at(folder: Path) -> str | None:
         return (folder / _FILE).read_text().strip() or None
     except FileNotFoundError:
         return None
+
+
+def join_link(public_url: str, token: str) -> str:
+    """Return the link that signs somebody in; behind the #, nothing is sent or logged."""
+    return f"{public_url.rstrip('/')}/join#token={token}"
