@@ -19,9 +19,18 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from engine.errors import BadInputError
 
-__all__ = ["LogLevel", "Settings", "current_time", "default_environment", "load_settings"]
+__all__ = [
+    "LogLevel",
+    "Settings",
+    "TaskRunnerName",
+    "child_environment",
+    "current_time",
+    "default_environment",
+    "load_settings",
+]
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+TaskRunnerName = Literal["threads", "processes", "ray", "dask"]
 
 
 class Settings(BaseSettings):
@@ -38,6 +47,15 @@ class Settings(BaseSettings):
         images_per_shard: images that one task masks into one Parquet file; None: by the number of
             images, see `engine.dataset.runs.shard_size`.
         read_threads: files read at the same time while ingesting.
+        task_runner: who makes the shards: ``threads`` of the flow's process, ``processes`` of this
+            machine, one for each GPU, or a cluster of ``ray`` or ``dask``.
+        workers: shards made at the same time; None: one in threads, one for each GPU or else for
+            each core in processes, and what a cluster has room for.
+        gpus_per_task: on a cluster, what a shard reserves; half a GPU lets two share it. None: one
+            where the run uses GPUs.
+        ray_address: ``ray://host:10001``, or ``host:6379`` of the head from a machine of the
+            cluster; None: the cluster that this machine belongs to, or a new one on it.
+        dask_address: ``tcp://host:8786`` of the scheduler; None: a new cluster on this machine.
         log_level: what is written to the log.
         s3_endpoint: address of an S3 server other than AWS's, e.g. ``http://ceph.local:7480``;
             region and credentials come from the usual AWS places (AWS_REGION, AWS_PROFILE, ...).
@@ -45,6 +63,8 @@ class Settings(BaseSettings):
             other than AWS's want ``path``, which ``auto`` takes for them.
         annotation_host: what the annotation service listens on.
         annotation_port: likewise; the next free one is taken when it is busy.
+        annotation_url: what people reach the annotation service by, where links are made by other
+            machines than the one that it runs on.
         annotation_lease_seconds: a page that is silent for so long loses its task to others.
     """
 
@@ -57,11 +77,17 @@ class Settings(BaseSettings):
     max_image_bytes: int = Field(default=512 * 1024 * 1024, gt=0)
     images_per_shard: int | None = Field(default=None, gt=0)
     read_threads: int = Field(default=8, gt=0, le=256)
+    task_runner: TaskRunnerName = "threads"
+    workers: int | None = Field(default=None, gt=0)
+    gpus_per_task: float | None = Field(default=None, gt=0)
+    ray_address: str | None = None
+    dask_address: str | None = None
     log_level: LogLevel = "INFO"
     s3_endpoint: str | None = Field(default=None, pattern=r"^https?://[^/\s]+")
     s3_addressing: Literal["auto", "path", "virtual"] = "auto"
     annotation_host: str = "127.0.0.1"
     annotation_port: int = Field(default=8765, ge=0, le=65_535)
+    annotation_url: str | None = Field(default=None, pattern=r"^https?://[^/\s]+")
     annotation_lease_seconds: int = Field(default=120, ge=10, le=86_400)
 
 
@@ -81,6 +107,18 @@ def current_time() -> datetime:
         return datetime.fromtimestamp(int(fixed), UTC)
     except (ValueError, OverflowError, OSError) as error:
         raise BadInputError(f"SOURCE_DATE_EPOCH must be whole seconds; got {fixed!r}") from error
+
+
+def child_environment(
+    defaults: Mapping[str, str] | None = None, fixed: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Return the environment for a child process.
+
+    Args:
+        defaults: what holds where this process's environment says nothing.
+        fixed: what holds whatever it says.
+    """
+    return {**(defaults or {}), **os.environ, **(fixed or {})}
 
 
 def default_environment(defaults: Mapping[str, str]) -> None:

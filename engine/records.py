@@ -146,6 +146,29 @@ class Shard:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ShardOutcome:
+    """What one task did.
+
+    Attributes:
+        index: position of the shard in its run.
+        images: in the shard, skipped ones among them.
+        masks: on all of them.
+        skipped: images that could not be used.
+        seconds: wall time, without loading the model.
+        worker: name of the process that did it, ``"host/pid"``.
+        wrote: False where the shard was there before, or another worker was first.
+    """
+
+    index: int
+    images: int
+    masks: int
+    skipped: int
+    seconds: float
+    worker: str
+    wrote: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
     """A named, immutable state of the data set.
 

@@ -9,32 +9,28 @@ continues with the shards that are missing, and a call with nothing to do does n
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Coroutine, Sequence
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from time import monotonic
-from typing import Any
-from uuid import UUID
 
-from prefect import flow, get_run_logger, task
-from prefect.artifacts import (
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
-from prefect.client.schemas.objects import State, TaskRun
-from prefect.futures import PrefectFuture, as_completed
+from prefect import flow, task
 from prefect.runtime import flow_run
-from prefect.task_runners import ThreadPoolTaskRunner
-from prefect.tasks import Task
 
 from engine.automatic.config import AutomaticConfig
+from engine.automatic.pipeline import best_images_at_once
 from engine.automatic.shard_worker import ModelSpec, cached_model, pinned, run_shard
-from engine.config import current_time, load_settings
-from engine.dataset.audit_reports import GateReport, load_reports
+from engine.config import Settings, TaskRunnerName, current_time, load_settings
+from engine.dataset.audit_reports import load_reports
 from engine.dataset.catalog import Workspace
-from engine.dataset.ingest import IngestResult, expand_inputs, ingest, load_images
+from engine.dataset.ingest import (
+    IngestResult,
+    expand_inputs,
+    ingest,
+    known_images,
+    load_images,
+)
 from engine.dataset.releases import latest_release
 from engine.dataset.runs import (
     Recipe,
@@ -47,36 +43,36 @@ from engine.dataset.runs import (
     shard_size,
 )
 from engine.dataset.shards import ImageStatus
-from engine.errors import PartlyDoneError, RefusedError, TransientError
+from engine.errors import PartlyDoneError, RefusedError
 from engine.images import ImageLimits
+from engine.objects import absolute_address
 from engine.quality.gate import audit
-from engine.records import AutomaticOutcome, SkippedImage
+from engine.records import AutomaticOutcome, Shard, ShardOutcome, SkippedImage
+from flows.artifacts.automatic import show_audit, show_outcome, told
+from flows.artifacts.progress import Progress
+from flows.events import announce
+from flows.naming import counted, describe_run, photos_named
 from flows.progress import listener
+from flows.retrying import RETRIED
+from flows.task_runners import WorkerLostError, hired, planned_with, stop_if_left
+
+logger = logging.getLogger(__name__)
 
 Setting = float | int | bool
 
-# torch uses all cores for one image; a second shard beside it would only cost memory.
-ONE_AT_A_TIME: ThreadPoolTaskRunner[Any] = ThreadPoolTaskRunner(max_workers=1)
-
-
-def _is_transient(_: Task[..., object], __: TaskRun, state: State[object]) -> bool:
-    return isinstance(state.result(raise_on_failure=False), TransientError)
+# How often in a row workers may be lost before a single shard is made.
+_FRUITLESS_ROUNDS = 3
 
 
 def _run_name() -> str:
     parameters = flow_run.parameters
-    photos = parameters["photos"]
-    more = f" and {len(photos) - 1} more" if len(photos) > 1 else ""
-    return f"mask {Path(photos[0]).name}{more} with {Path(parameters['model']).name}"
+    return f"mask {photos_named(parameters['photos'])} with {Path(parameters['model']).name}"
 
 
-@flow(
-    name="fully-automatic",
-    flow_run_name=_run_name,
-    task_runner=ONE_AT_A_TIME,  # type: ignore[arg-type]  # invariant in its future
-)
+@flow(name="fully-automatic", flow_run_name=_run_name)
 def fully_automatic(
-    photos: list[str],
+    photos: list[str] | None = None,
+    *,
     workspace: str,
     model: str = "bundled",
     device: str | None = None,
@@ -84,11 +80,13 @@ def fully_automatic(
     preset: str | None = None,
     settings: dict[str, Setting] | None = None,
     images_per_shard: int | None = None,
+    task_runner: TaskRunnerName | None = None,
+    workers: int | None = None,
 ) -> AutomaticOutcome:
     """Mask everything in the photos and publish a release.
 
     Args:
-        photos: files, folders, globs and lists of URIs.
+        photos: files, folders, globs and lists of URIs; None: all images of the workspace.
         workspace: folder of the data set, or ``s3://bucket/prefix``; made if it does not exist.
         model: a name, a checkpoint file, or a model of the workspace: ``m2``, ``champion``.
         device: ``cpu``, ``cuda``, ``mps``; by default the best there is.
@@ -96,6 +94,8 @@ def fully_automatic(
         preset: ``paper`` for the crops of SA-1B.
         settings: fields of `AutomaticConfig`; they win over the model's and the preset's.
         images_per_shard: images in one task and file.
+        task_runner: who makes the shards, see `Settings`; by default as the settings say.
+        workers: shards made at the same time; likewise.
 
     Raises:
         BadInputError: photos, model or settings that cannot be used.
@@ -103,61 +103,106 @@ def fully_automatic(
         RefusedError: the audit refused a run; it is kept, and what it did not refuse is published.
     """
     began = monotonic()
+    workspace = absolute_address(workspace)
+    staff = load_settings(task_runner=task_runner, workers=workers)
     spec = pinned(ModelSpec(model, device, precision, workspace))
-    found = ingest_photos(photos, workspace)
-    run_ids = plan(found, workspace, spec, preset, settings or {}, images_per_shard)
+    describe_run(workspace=workspace, stage="automatic", model=spec.model)
+    found = images_of_workspace(workspace) if photos is None else ingest_photos(photos, workspace)
+    name = f"mask {counted(len(found.image_ids), 'photo')} with {Path(spec.model).name}"
+    describe_run(name)
+    run_ids = plan(
+        found, workspace, planned_with(spec, staff), preset, settings or {}, images_per_shard
+    )
+    made: list[ShardOutcome] = []
     statuses: list[ImageStatus] = []
     refusals: list[RefusedError] = []
     for run_id in run_ids:
-        mask_run(run_id, workspace, spec)
+        made += mask_run(run_id, workspace, spec, staff)
         try:
             statuses += publish(run_id, workspace)
         except RefusedError as error:  # a person decides; the other runs do not wait for that
             refusals.append(error)
     outcome = summarise(found, statuses, workspace, monotonic() - began)
-    show_outcome(outcome)
+    describe_run(release=outcome.release)
+    show_outcome(outcome, statuses, made, workspace=workspace, model=spec.model)
     if refusals:
         commit_ids = tuple(commit_id for error in refusals for commit_id in error.commit_ids)
         raise RefusedError("; ".join(map(str, refusals)), commit_ids)
     return outcome
 
 
-def mask_run(run_id: str, workspace: str, spec: ModelSpec) -> None:
+def mask_run(run_id: str, workspace: str, spec: ModelSpec, staff: Settings) -> list[ShardOutcome]:
     """Mask the shards of a run that are missing, one task each.
+
+    Workers that are lost cost what they were at: it is asked for again.
 
     Raises:
         PartlyDoneError: some failed; the others are written.
     """
+    made: list[ShardOutcome] = []
+    fruitless = 0
+    while missing := missing_shards(run_id, workspace):
+        results = mask_shards(missing, workspace, spec, staff)
+        failures = [result for result in results if isinstance(result, Exception)]
+        written = [result for result in results if isinstance(result, ShardOutcome)]
+        made += written
+        if not failures:
+            break
+        fruitless = 0 if written else fruitless + 1
+        lost = [failure for failure in failures if isinstance(failure, WorkerLostError)]
+        if not lost or fruitless == _FRUITLESS_ROUNDS:
+            raise PartlyDoneError(
+                f"{len(failures)} of {len(missing)} shards of run {run_id} failed, the first with "
+                f"{failures[0]!r}; run the same command again to make them"
+            ) from failures[0]
+        logger.warning("%d shards are tried again: %s", len(lost), lost[0])
+    return made
+
+
+def missing_shards(run_id: str, workspace: str) -> list[Shard]:
+    """Return the shards of a run that have not been written."""
     with Workspace.open(workspace) as opened:
-        manifest = load_run(opened.store, run_id)
-        missing = pending_shards(opened.store, manifest)
-    listener().stage("masking", sum(len(shard.image_ids) for shard in missing))
-    progress = _id(create_progress_artifact(progress=0.0, description=f"shards of {run_id}"))
-    futures = [mask_shard.submit(run_id, shard.index, workspace, spec) for shard in missing]
-    failures: list[BaseException] = []
-    for done, future in enumerate(as_completed(futures), start=1):
-        failures += _failure(future)
-        update_progress_artifact(progress, progress=100.0 * done / len(missing))
-    if failures:
-        raise PartlyDoneError(
-            f"{len(failures)} of {len(missing)} shards of run {run_id} failed, the first with "
-            f"{failures[0]!r}; run the same command again to make them"
-        ) from failures[0]
+        return pending_shards(opened.store, load_run(opened.store, run_id))
 
 
-def _id(artifact: UUID | Coroutine[Any, Any, UUID]) -> UUID:
-    """Narrow what Prefect's sync-or-async functions say they return."""
-    if not isinstance(artifact, UUID):
-        raise TypeError(f"expected an artifact's id from a synchronous flow; got {artifact!r}")
-    return artifact
+def mask_shards(
+    shards: Sequence[Shard], workspace: str, spec: ModelSpec, staff: Settings
+) -> list[ShardOutcome | Exception]:
+    """Have the shards masked by whom the settings name; return what came of each."""
+    limits = image_limits()
+    calls = (
+        {
+            "run_id": shard.run_id,
+            "index": shard.index,
+            "workspace": workspace,
+            "spec": spec,
+            "limits": limits,
+        }
+        for shard in shards
+    )
+    results: list[ShardOutcome | Exception] = []
+    masks = 0
+    listener().stage("masking", sum(len(shard.image_ids) for shard in shards))
+    with Progress(len(shards), "masking") as progress, hired(staff, spec.device) as workers:
+        for result in workers.each(mask_shard, calls):
+            results.append(result)
+            if isinstance(result, ShardOutcome):
+                masks += result.masks
+                if not workers.share_this_process:
+                    listener().images(result.images, result.masks)
+                progress.advance(note=f"{masks:,} masks")
+                logger.info("%d of %d: %s", len(results), len(shards), told(result))
+    return results
 
 
-def _failure(future: PrefectFuture[bool]) -> list[BaseException]:
-    result: object = future.result(raise_on_failure=False)
-    return [result] if isinstance(result, BaseException) else []
+@task(task_run_name="images of the workspace", **RETRIED)
+def images_of_workspace(workspace: str) -> IngestResult:
+    """List all images that the workspace knows."""
+    with Workspace.open(workspace, create=False) as opened:
+        return known_images(opened)
 
 
-@task(task_run_name="ingest", retries=2, retry_delay_seconds=2, retry_condition_fn=_is_transient)
+@task(task_run_name="ingest", **RETRIED)
 def ingest_photos(photos: list[str], workspace: str) -> IngestResult:
     """Read the photos and add the new ones to table ``images``."""
     images = expand_inputs(photos)
@@ -174,7 +219,7 @@ def ingest_photos(photos: list[str], workspace: str) -> IngestResult:
         )
 
 
-@task(task_run_name="plan", retries=2, retry_delay_seconds=2, retry_condition_fn=_is_transient)
+@task(task_run_name="plan", **RETRIED)
 def plan(
     found: IngestResult,
     workspace: str,
@@ -193,40 +238,45 @@ def plan(
         runs = plan_runs(opened, found.image_ids, recipe, size, current_time())
         for run in runs:
             record_unusable(opened.store, run.run_id, found.skipped)
-    logger = get_run_logger()
     for run in runs:
-        logger.info("run %s: %d shards with %s", run.run_id, len(run.shards), config)
+        photos = sum(len(shard.image_ids) for shard in run.shards)
+        logger.info(
+            "run %s: %s to mask in %s; settings: %s",
+            run.run_id,
+            counted(photos, "photo"),
+            counted(len(run.shards), "shard"),
+            ", ".join(f"{name} {value:g}" for name, value in config.result_fields().items()),
+        )
     if not runs:
         logger.info("nothing to do: all images were masked with this model and these settings")
     return [run.run_id for run in runs]
 
 
-@task(
-    task_run_name="shard {index} of {run_id}",
-    retries=2,
-    retry_delay_seconds=5,
-    retry_condition_fn=_is_transient,
-)
-def mask_shard(run_id: str, index: int, workspace: str, spec: ModelSpec) -> bool:
-    """Mask the images of one shard and write its Parquet file; True if it was not there."""
-    with Workspace.open(workspace) as opened:
+@task(task_run_name="shard {index}", **RETRIED)
+def mask_shard(
+    run_id: str, index: int, workspace: str, spec: ModelSpec, limits: ImageLimits
+) -> ShardOutcome:
+    """Mask the images of one shard and write its Parquet file."""
+    sam = cached_model(spec)
+    with Workspace.open(workspace, create=False) as opened:
         manifest = load_run(opened.store, run_id)
         return run_shard(
             opened,
             manifest.shards[index],
             manifest,
-            cached_model(spec),
-            image_limits(),
-            on_image=listener().image,
+            sam,
+            limits,
+            on_image=_image_done,
+            images_at_once=best_images_at_once(sam.device),
         )
 
 
-@task(
-    task_run_name="publish {run_id}",
-    retries=5,
-    retry_delay_seconds=2,
-    retry_condition_fn=_is_transient,
-)
+def _image_done(uri: str, masks: int) -> None:
+    stop_if_left()
+    listener().image(uri, masks)
+
+
+@task(task_run_name="publish {run_id}", **RETRIED)
 def publish(run_id: str, workspace: str) -> list[ImageStatus]:
     """Audit a complete run and make its release; return what became of its images.
 
@@ -236,14 +286,11 @@ def publish(run_id: str, workspace: str) -> list[ImageStatus]:
     with Workspace.open(workspace) as opened:
         manifest = load_run(opened.store, run_id)
         try:
-            release = commit_run(opened, manifest, audit)
+            commit_run(opened, manifest, audit, announce=announce)
         except RefusedError:
             show_audit(load_reports(opened.store, run_id))
             raise
         show_audit(load_reports(opened.store, run_id))
-        get_run_logger().info(
-            "release %s: %d images, %d masks", release.name, release.images, release.masks
-        )
         return list(run_statuses(opened.store, manifest))
 
 
@@ -277,48 +324,3 @@ def summarise(
         skipped=(*found.skipped, *skipped),
         seconds=seconds,
     )
-
-
-def show_audit(reports: Sequence[GateReport]) -> None:
-    """Leave the last audit of a run in the Prefect UI as a table."""
-    for report in reports[-1:]:
-        rows: list[dict[str, Any]] = [
-            {
-                "check": check.name,
-                "passed": "yes" if check.passed else "NO",
-                "figure": check.figure,
-                "limit": check.limit,
-                "detail": check.detail,
-            }
-            for check in report.checks
-        ]
-        said = "passed" if report.passed else "refused"
-        create_table_artifact(
-            rows,
-            key="audit",
-            description=f"{report.commit_id} for {report.release}: {said}; "
-            f"{report.sampled_masks} masks of {report.sampled_files} of {report.files} files read",
-        )
-
-
-def show_outcome(outcome: AutomaticOutcome) -> None:
-    """Leave the outcome in the Prefect UI as tables."""
-    rows: list[dict[str, Any]] = [
-        {"what": "release", "value": outcome.release},
-        {"what": "images masked", "value": outcome.images_masked},
-        {"what": "masks", "value": outcome.masks},
-        {"what": "masks per image (median)", "value": outcome.median_masks_per_image},
-        {"what": "images without a mask", "value": outcome.images_without_masks},
-        {"what": "duplicates", "value": outcome.duplicates},
-        {"what": "skipped", "value": len(outcome.skipped)},
-        {"what": "seconds", "value": round(outcome.seconds, 1)},
-        {"what": "images per second", "value": round(outcome.images_per_second, 2)},
-    ]
-    create_table_artifact(rows, key="automatic-outcome", description="What the run did")
-    if outcome.skipped:
-        reasons = Counter(image.reason for image in outcome.skipped)
-        create_table_artifact(
-            [{"image": s.uri, "reason": s.reason, "message": s.message} for s in outcome.skipped],
-            key="automatic-skipped",
-            description=", ".join(f"{count} x {reason}" for reason, count in reasons.items()),
-        )

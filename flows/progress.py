@@ -23,6 +23,10 @@ class Listener(Protocol):
         """Hear that an image is done."""
         ...
 
+    def images(self, count: int, masks: int) -> None:
+        """Hear that many images are done, in another process."""
+        ...
+
 
 class Nobody:
     """A listener for when nobody listens."""
@@ -31,6 +35,9 @@ class Nobody:
         """Ignore it."""
 
     def image(self, uri: str, masks: int) -> None:
+        """Ignore it."""
+
+    def images(self, count: int, masks: int) -> None:
         """Ignore it."""
 
 

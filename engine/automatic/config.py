@@ -111,13 +111,27 @@ class AutomaticConfig:
         Raises:
             BadInputError: an unknown preset or setting, or a value out of range.
         """
+        return cls.for_thresholds(asdict(sam.config.recommended), explicit, preset)
+
+    @classmethod
+    def for_thresholds(
+        cls,
+        recommended: Mapping[str, float | int],
+        explicit: Mapping[str, float | int | bool],
+        preset: str | None = None,
+    ) -> AutomaticConfig:
+        """Do as `for_model` for a model that is not loaded: its record has its thresholds.
+
+        Raises:
+            BadInputError: an unknown preset or setting, or a value out of range.
+        """
         if preset not in (None, "paper"):
             raise BadInputError(f"unknown preset {preset!r}; expected 'paper'")
         if unknown := sorted(set(explicit) - {f.name for f in fields(cls)}):
             raise BadInputError(f"unknown settings: {', '.join(unknown)}")
         paper = cls.paper()
         rules = {name: getattr(paper, name) for name in _PAPER_RULES} if preset else {}
-        return cls.recommended(sam, **{**rules, **explicit})
+        return cls(**{**recommended, **rules, **explicit})
 
     def result_fields(self) -> dict[str, float | int | bool]:
         """Return the settings that decide the result, by name: all but the batch size."""

@@ -1,48 +1,44 @@
 """One shard of the automatic stage: read images, mask them, write one Parquet file.
 
-The next images are read and decoded while the model works on the current one: few ahead from a
-folder, many over a network, and never more than fit in half a gigabyte. An image that cannot be
-used is recorded with its reason; it never stops the shard. The file appears whole or not at all,
-so a killed worker leaves nothing that would have to be repaired.
+    outcome = run_shard(workspace, shard, manifest, cached_model(spec), limits)
+
+An image that cannot be used is recorded with its reason; it never stops the shard. The file appears
+whole or not at all, so a killed worker leaves nothing that would have to be repaired, and a shard
+that two workers make is written once.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
+from threading import Lock
+from time import monotonic
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from engine.automatic.config import AutomaticConfig
-from engine.automatic.generator import Segmenter, generate_masks
+from engine.automatic.generator import Segmenter
+from engine.automatic.pipeline import mask_images
+from engine.automatic.worker_process import worker_name
 from engine.dataset.catalog import Workspace
 from engine.dataset.ingest import load_images
 from engine.dataset.runs import RunManifest
-from engine.dataset.shards import ImageMasks, write_shard
-from engine.errors import BadInputError, ImageError
-from engine.images import (
-    ImageLimits,
-    content_id,
-    decode_image,
-    read_ahead,
-    read_image_bytes,
-    reading_depth,
-)
+from engine.dataset.shards import ImageMasks, read_shard_statuses, write_shard
+from engine.errors import BadInputError
+from engine.images import ImageLimits
 from engine.learning.decisions import CHAMPION, current_champion
 from engine.learning.registry import find_version, load_model
 from engine.objects import ObjectStore, open_store
-from engine.records import ImageRecord, Shard, SkippedImage
+from engine.records import ImageRecord, Shard, ShardOutcome
 from model import SIZES, CheckpointError, Sam, build_sam, load_sam
 
 logger = logging.getLogger(__name__)
 
-_READ_AHEAD_BYTES = 512 * 1024 * 1024
+_loading = Lock()
 
 Listener = Callable[[str, int], None]
 """Called with an image's URI and its number of masks when it is done."""
@@ -67,15 +63,18 @@ class ModelSpec:
 
 
 def pinned(spec: ModelSpec) -> ModelSpec:
-    """Replace ``champion`` by the name of the model that it means now.
+    """Replace ``champion`` by the name of the model that it means now, and a file by its full path.
 
-    Done once, before a run: all its tasks use one model, whatever is promoted meanwhile.
+    Done once, before a run: all its tasks use one model, whatever is promoted meanwhile, and in
+    whatever folder they work.
 
     Raises:
         WorkspaceError: the workspace's record of its champions is damaged.
     """
-    store = _models(spec)
-    if store is None or spec.model != CHAMPION:
+    if Path(spec.model).suffix:
+        return replace(spec, model=str(Path(spec.model).absolute()))
+    store = _models(spec) if spec.model == CHAMPION else None
+    if store is None:
         return spec
     version = current_champion(store)
     logger.info("the champion is %s (%s)", version.name, version.model_id)
@@ -83,13 +82,15 @@ def pinned(spec: ModelSpec) -> ModelSpec:
 
 
 def cached_model(spec: ModelSpec) -> Sam:
-    """Load a model once per process.
+    """Load a model once per process, in whatever threads it is asked for.
 
     Raises:
         BadInputError: an unknown name or precision, or a checkpoint that cannot be used.
         WorkspaceError: a registered model whose weights are not those that were registered.
     """
-    return _loaded(pinned(spec))
+    wanted = pinned(spec)
+    with _loading:  # several tasks may begin at once in the threads of one process
+        return _loaded(wanted)
 
 
 @lru_cache(maxsize=1)
@@ -131,8 +132,10 @@ def run_shard(
     sam: Segmenter,
     limits: ImageLimits,
     on_image: Listener | None = None,
-) -> bool:
-    """Mask the images of one shard and write it.
+    *,
+    images_at_once: int = 1,
+) -> ShardOutcome:
+    """Mask the images of one shard and write it, unless it is there.
 
     Args:
         workspace: where the images are known and the shard goes.
@@ -140,51 +143,45 @@ def run_shard(
         manifest: the run that planned the shard; its settings are used.
         sam: the model that the run was planned with.
         limits: what is too large to be decoded.
-        on_image: for progress.
-
-    Returns:
-        Whether this call wrote the shard; False when another worker was first.
+        on_image: for progress; not called when the shard is there.
+        images_at_once: see `mask_images`; it changes the speed, not the shard.
     """
+    began = monotonic()
+    if workspace.store.exists(shard.key):  # as when a worker was lost right after it wrote
+        statuses = read_shard_statuses(workspace.store, shard)
+        counts = [s.masks if s.status == "masked" else None for s in statuses]
+        return _outcome(shard, counts, monotonic() - began, wrote=False)
+    counts = []
     images = load_images(workspace, shard.image_ids)
-    results = _mask_images(images, sam, config_of(manifest), limits, on_image)
-    return write_shard(workspace.store, shard, results, manifest.provenance)
+    results = mask_images(images, sam, config_of(manifest), limits, images_at_once=images_at_once)
+    counted = _counted(images, results, counts, on_image)
+    wrote = write_shard(workspace.store, shard, counted, manifest.provenance)
+    return _outcome(shard, counts, monotonic() - began, wrote=wrote)
 
 
-def _mask_images(
+def _counted(
     images: Sequence[ImageRecord],
-    sam: Segmenter,
-    config: AutomaticConfig,
-    limits: ImageLimits,
+    results: Iterable[ImageMasks],
+    counts: list[int | None],
     on_image: Listener | None,
 ) -> Iterator[ImageMasks]:
-    ahead = read_ahead(
-        images,
-        partial(_read, limits=limits),
-        depth=reading_depth(image.uri for image in images),
-        size_bytes=_held_bytes,
-        budget_bytes=_READ_AHEAD_BYTES,
-    )
-    for image, pixels in ahead:
-        if isinstance(pixels, SkippedImage):
-            logger.warning("skipped %s (%s): %s", image.uri, pixels.reason, pixels.message)
-            result = ImageMasks(image.image_id, skipped=pixels)
-        else:
-            result = ImageMasks(image.image_id, generate_masks(sam, pixels, config))
+    """Pass the results on; keep each image's number of masks, None for one that was skipped."""
+    for image, result in zip(images, results, strict=True):
+        counts.append(None if result.skipped else len(result.masks))
         if on_image is not None:
             on_image(image.uri, len(result.masks))
         yield result
 
 
-def _held_bytes(image: ImageRecord) -> int:
-    """Bytes of the pixels, twice: while they are decoded the file is there too."""
-    return 2 * 3 * image.width * image.height
-
-
-def _read(image: ImageRecord, limits: ImageLimits) -> NDArray[np.uint8] | SkippedImage:
-    try:
-        data = read_image_bytes(image.uri, limits)
-        if content_id(data)[0] != image.image_id:
-            raise ImageError("changed", "the file is not the one that was ingested; ingest it anew")
-        return decode_image(data, limits)
-    except ImageError as error:
-        return SkippedImage(image.uri, error.reason, str(error))
+def _outcome(
+    shard: Shard, counts: Sequence[int | None], seconds: float, *, wrote: bool
+) -> ShardOutcome:
+    return ShardOutcome(
+        index=shard.index,
+        images=len(counts),
+        masks=sum(count for count in counts if count is not None),
+        skipped=counts.count(None),
+        seconds=seconds,
+        worker=worker_name(),
+        wrote=wrote,
+    )

@@ -12,6 +12,7 @@ import click
 from flows.commands.options import json_option, print_json, workspace_address, workspace_option
 
 if TYPE_CHECKING:
+    from engine.config import TaskRunnerName
     from engine.records import AutomaticOutcome
     from flows.commands.progress_bar import ProgressBar
 
@@ -27,6 +28,7 @@ Examples:
   maskwheel auto list.csv --model sam_vit_h_4b8939.pth --preset paper
   maskwheel auto photos/ --model champion               the model that was promoted last
   maskwheel auto photos/ --points-per-side 16 --pred-iou-thresh 0.6
+  maskwheel auto photos/ --task-runner processes        all GPUs of this machine, or all cores
 
 The same command again masks only what is new; after an interruption it goes on where it was.
 Exit code 4: an audit of the new masks refused to publish them; they are kept, and it says why.""",
@@ -73,6 +75,14 @@ Exit code 4: an audit of the new masks refused to publish them; they are kept, a
     type=int,
     help="Images in one task and file.  [default: by their number, 4 to 512]",
 )
+@click.option(
+    "--task-runner",
+    type=click.Choice(["threads", "processes", "ray", "dask"]),
+    help="Who makes the shards.  [default: MASKWHEEL_TASK_RUNNER or threads]",
+)
+@click.option(
+    "--workers", type=click.IntRange(min=1), help="Shards made at once.  [default: as fits]"
+)
 @click.option("--overlays", is_flag=True, help="Also write pictures with the masks drawn in.")
 @json_option
 def command(
@@ -83,6 +93,8 @@ def command(
     precision: str,
     preset: str | None,
     images_per_shard: int | None,
+    task_runner: TaskRunnerName | None,
+    workers: int | None,
     overlays: bool,
     as_json: bool,
     **settings: float | int | None,
@@ -97,36 +109,38 @@ def command(
     prepare_prefect(verbose=bool(click.get_current_context().find_root().params["verbose"]))
     from engine.automatic.config import AutomaticConfig
     from engine.automatic.shard_worker import ModelSpec, cached_model, pinned
+    from engine.config import load_settings
     from engine.dataset.ingest import expand_inputs
     from engine.objects import absolute_address
+    from flows.task_runners import planned_with
 
     explicit = {name: value for name, value in settings.items() if value is not None}
     # A wrong path, model or setting is told before anything is started.
     expand_inputs(photos)
-    model = pinned(ModelSpec(model, device, precision, address)).model
-    sam = cached_model(ModelSpec(model, device, precision, address))
-    AutomaticConfig.for_model(sam, explicit, preset)
+    staff = load_settings(task_runner=task_runner, workers=workers)
+    spec = pinned(ModelSpec(model, device, precision, address))
+    AutomaticConfig.for_model(cached_model(planned_with(spec, staff)), explicit, preset)
     from flows.commands.audit_table import explained_refusals
     from flows.commands.progress_bar import ProgressBar
     from flows.fully_automatic import fully_automatic
     from flows.progress import listening
-    from flows.runtime import tagged
 
     with (
         explained_refusals(address, quiet=as_json),
         ProgressBar() as bar,
         listening(bar),
-        tagged("automatic", f"model:{Path(model).name}"),
     ):
         outcome = fully_automatic(
             photos=list(photos),
             workspace=address,
-            model=model,
+            model=spec.model,
             device=device,
             precision=precision,
             preset=preset,
             settings=explicit,
             images_per_shard=images_per_shard,
+            task_runner=task_runner,
+            workers=workers,
         )
         folder = _draw_overlays(address, bar) if overlays and outcome.release else None
     if as_json:

@@ -99,10 +99,14 @@ class ProgressBar(StandardErrorBar):
 
     def image(self, uri: str, masks: int) -> None:
         """Count an image."""
-        self._done += 1
+        self.images(1, masks)
+
+    def images(self, count: int, masks: int) -> None:
+        """Count many."""
+        self._done += count
         self._masks += masks
         if self._live and self._task is not None:
             text = f"{self._masks} masks" if self._masks else ""
-            self._bar.update(self._task, advance=1, masks=text)
+            self._bar.update(self._task, advance=count, masks=text)
         elif self._line_is_due():
             print(f"{self._title}: {self._done} of {self._total}", file=sys.stderr, flush=True)

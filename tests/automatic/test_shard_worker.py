@@ -47,13 +47,16 @@ def test_a_shard_holds_the_masks_of_its_images_and_reports_them(
     heard: list[tuple[str, int]] = []
     segmenter = OracleSegmenter(SCENE)
     shard = run.shards[0]
-    assert run_shard(
+    first = run_shard(
         workspace, shard, run, segmenter, ImageLimits(), lambda *event: heard.append(event)
     )
     stored = {image: len(masks) for image, masks in iter_image_masks(workspace.store, shard)}
     assert len(heard) == 4
     assert sum(count for _, count in heard) == sum(stored.values()) > 4
-    assert not run_shard(workspace, shard, run, segmenter, ImageLimits())
+    again = run_shard(workspace, shard, run, segmenter, ImageLimits())
+    assert (first.wrote, again.wrote) == (True, False)
+    assert (first.images, first.skipped) == (again.images, again.skipped) == (4, 0)
+    assert first.masks == again.masks == sum(stored.values())
 
 
 def test_photos_that_vanish_change_or_break_are_recorded_with_their_reason(
@@ -62,7 +65,8 @@ def test_photos_that_vanish_change_or_break_are_recorded_with_their_reason(
     workspace, run, photos = planned
     (photos / "0.png").unlink()
     (photos / "1.png").write_bytes((photos / "2.png").read_bytes())
-    run_shard(workspace, run.shards[0], run, OracleSegmenter(SCENE), ImageLimits())
+    outcome = run_shard(workspace, run.shards[0], run, OracleSegmenter(SCENE), ImageLimits())
+    assert (outcome.images, outcome.skipped) == (4, 2)
     statuses = read_shard_statuses(workspace.store, run.shards[0])
     assert sorted(str(s.reason) for s in statuses) == ["None", "None", "changed", "not-found"]
     assert all((s.status == "masked") == (s.reason is None) for s in statuses)
