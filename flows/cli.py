@@ -26,6 +26,12 @@ COMMANDS = {
     "sql": ("sql", "Ask a release in SQL."),
     "plan": ("plan", "Predict what a data set takes: files, bytes, hours, money."),
     "report": ("report", "Write one self-contained HTML page about a release."),
+    "policy": ("policy", "Show, write or check how the wheel is to turn."),
+    "run": ("run", "Run any flow, here or on the workers of a Prefect server."),
+    "up": ("up", "Start everything on this machine, and say where it is."),
+    "down": ("down", "Stop what `up` started."),
+    "status": ("status", "Say what runs, what waits for whom, and what comes next."),
+    "deploy": ("deploy", "Tell a Prefect server what to run, when and after what."),
     "doctor": ("doctor", "Say what works on this machine."),
 }
 
@@ -55,13 +61,14 @@ class LazyGroup(click.Group):
 @click.version_option(package_name="maskwheel")
 @click.option("-v", "--verbose", is_flag=True, help="Log what happens, on standard error.")
 def cli(verbose: bool) -> None:
-    r"""Turn photos into a versioned data set of masks.
+    """Turn photos into a versioned data set of masks.
 
     \b
     Start here:
       maskwheel auto photos/          mask everything, publish a release
       maskwheel report                look at it
-    """
+      maskwheel up                    people, retraining and schedules, on one machine
+    """  # noqa: D301 - click's mark, not a backslash
     if verbose:  # without it Prefect's own quiet settings apply, and warnings are still told
         logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
 

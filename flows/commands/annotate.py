@@ -7,7 +7,8 @@ from typing import Literal
 
 import click
 
-from flows.commands.annotation_service import ORDERS, Choices, OrderName, open_and_serve
+from flows.commands.annotation_opening import ORDERS, Choices, OrderName
+from flows.commands.annotation_service import open_and_serve, serve_workspace
 from flows.commands.options import json_option, workspace_address, workspace_option
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -25,6 +26,7 @@ Examples:
   maskwheel annotate --demo                            try it, on photos that are here already
   maskwheel annotate photos/ -w birds                  open a campaign, print the link
   maskwheel annotate -w birds                          go on with what there is
+  maskwheel annotate --serve -w birds                  campaigns that flows open later, too
   maskwheel annotate photos/ --stage semi --model champion --review
   maskwheel annotate photos/ --host 0.0.0.0 --ssl-certfile cert.pem --ssl-keyfile key.pem
 
@@ -33,6 +35,11 @@ Ctrl-C stops the service; what the page called saved is kept, and the same comma
 )
 @click.argument("photos", nargs=-1)
 @click.option("--demo", is_flag=True, help=f"Sample photos, in ./{_DEMO_FOLDER}.")
+@click.option(
+    "--serve",
+    is_flag=True,
+    help="Open no campaign; serve those that the workspace has and gets.",
+)
 @click.option("--campaign", "name", help="Its name.  [default: the stage's]")
 @click.option(
     "--stage",
@@ -73,6 +80,7 @@ Ctrl-C stops the service; what the page called saved is kept, and the same comma
 def command(
     photos: tuple[str, ...],
     demo: bool,
+    serve: bool,
     name: str | None,
     stage: Literal["manual", "semi"] | None,
     model: str | None,
@@ -101,19 +109,10 @@ def command(
 
     if demo and photos:
         raise click.UsageError("--demo brings its own photos; leave PHOTOS out")
+    if serve and (photos or demo or name):
+        raise click.UsageError("--serve opens no campaign; leave PHOTOS, --demo and --campaign out")
     if (certfile is None) != (keyfile is None):
         raise click.UsageError("--ssl-certfile and --ssl-keyfile go together")
-    if demo:
-        photos, workspace = _demo(workspace)
-    request = CampaignRequest(
-        name=name or ("demo" if demo else None),
-        stage=stage,
-        model=model,
-        instructions=_text(instructions) or (_DEMO_INSTRUCTIONS if demo else None),
-        annotators_per_image=annotators_per_image,
-        review=review,
-        seed=seed,
-    )
     choices = Choices(
         order=order,
         prefill=prefill,
@@ -125,6 +124,20 @@ def command(
         keyfile=keyfile,
         device=device,
         as_json=as_json,
+    )
+    if serve:
+        serve_workspace(workspace_address(workspace), choices)
+        return
+    if demo:
+        photos, workspace = _demo(workspace)
+    request = CampaignRequest(
+        name=name or ("demo" if demo else None),
+        stage=stage,
+        model=model,
+        instructions=_text(instructions) or (_DEMO_INSTRUCTIONS if demo else None),
+        annotators_per_image=annotators_per_image,
+        review=review,
+        seed=seed,
     )
     open_and_serve(workspace_address(workspace), request, photos, choices)
 

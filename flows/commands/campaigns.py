@@ -100,8 +100,7 @@ def invite_command(
     """Make a link that signs NAME in."""
     from engine.annotation.annotators import find_annotator, invite, rotate
     from engine.annotation.http.assembly import checked_public_url
-    from engine.annotation.http.routes_annotators import join_link
-    from engine.annotation.http.whereabouts import running_at
+    from engine.annotation.http.whereabouts import join_link, running_at
     from engine.annotation.records import ROLES
     from engine.config import current_time
 
@@ -192,13 +191,21 @@ def publish_command(
     from engine.config import current_time
     from engine.quality.gate import audit
     from flows.commands.audit_table import explained_refusals
+    from flows.events import announce
 
     with (
         explained_refusals(workspace_address(workspace), quiet=as_json),
         _opened(workspace) as (opened, db),
     ):
         release = publish_campaign(
-            opened, db, campaign, now=current_time(), gate=audit, accepted=accept, note=note
+            opened,
+            db,
+            campaign,
+            now=current_time(),
+            gate=audit,
+            accepted=accept,
+            note=note,
+            announce=announce,
         )
     if as_json:
         print_json({"release": asdict(release) if release else None})

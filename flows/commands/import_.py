@@ -69,6 +69,7 @@ def command(
     from engine.images import ImageLimits
     from engine.quality.gate import audit
     from flows.commands.progress_bar import ProgressBar
+    from flows.events import announce
 
     settings = load_settings()
     is_coco = format_name == "coco"
@@ -92,6 +93,7 @@ def command(
             threads=settings.read_threads,
             on_image=bar.image,
             on_stage=bar.stage,
+            announce=announce,
         )
     if as_json:
         print_json(asdict(report))

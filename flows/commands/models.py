@@ -138,7 +138,7 @@ def promote_command(
     from engine.dataset.catalog import Workspace
     from engine.evaluation.sets import evaluation_sets
     from engine.learning.promotion import GateConfig, promote
-    from flows.events import model_promoted
+    from flows.events import announce
 
     if force is not None and not force.strip():
         raise click.BadParameter(
@@ -157,7 +157,7 @@ def promote_command(
             note=force or note,
             force=force is not None,
             device=device,
-            announce=model_promoted,
+            announce=announce,
         )
     if as_json:
         print_json(asdict(decision))
@@ -188,7 +188,7 @@ def rollback_command(
     from engine.config import current_time
     from engine.dataset.catalog import Workspace
     from engine.learning.promotion import roll_back
-    from flows.events import model_promoted
+    from flows.events import announce
 
     with Workspace.open(workspace_address(workspace), create=False) as opened:
         decision = roll_back(
@@ -197,7 +197,7 @@ def rollback_command(
             by=by or _user(),
             now=current_time(),
             note=note,
-            announce=model_promoted,
+            announce=announce,
         )
     if as_json:
         print_json(asdict(decision))

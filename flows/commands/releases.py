@@ -136,9 +136,10 @@ def rollback_command(name: str, note: str, workspace: str | None, as_json: bool)
     from engine.config import current_time
     from engine.dataset.catalog import Workspace
     from engine.dataset.rollback import rollback
+    from flows.events import announce
 
     with Workspace.open(workspace_address(workspace), create=False) as opened:
-        release = rollback(opened, name, current_time(), note)
+        release = rollback(opened, name, current_time(), note, announce=announce)
     if as_json:
         print_json(asdict(release))
         return
@@ -167,13 +168,14 @@ def publish_command(run: str, accept: str | None, workspace: str | None, as_json
     from engine.dataset.runs import publish_run
     from engine.quality.gate import audit
     from flows.commands.audit_table import explained_refusals
+    from flows.events import announce
 
     address = workspace_address(workspace)
     with (
         explained_refusals(address, quiet=as_json),
         Workspace.open(address, create=False) as opened,
     ):
-        release = publish_run(opened, run, audit, accepted=accept)
+        release = publish_run(opened, run, audit, accepted=accept, announce=announce)
     if as_json:
         print_json(asdict(release))
     else:

@@ -103,6 +103,12 @@ def test_the_same_command_goes_on_with_the_same_link(tmp_path: Path) -> None:
     with annotate(tmp_path, "--demo", "--port", "0") as said, signed_in(said) as admin:
         (campaign,) = admin.get("/api/campaigns").json()
         assert "task" in admin.post(f"/api/campaigns/{campaign['id']}/next").json()
+        # Without a port of its own it says where the service is that runs already, and ends.
+        command = ["from flows.cli import main; main()", "annotate", "--json", "--demo"]
+        done = subprocess.run(
+            [sys.executable, "-c", *command], cwd=tmp_path, capture_output=True, check=True
+        )
+        assert json.loads(done.stdout) == {**said, "images_added": 0}
     with annotate(tmp_path, "--demo", "--port", "0") as again, signed_in(again) as admin:
         assert again["images_added"] == 0
         assert again["campaigns"] == said["campaigns"]
@@ -139,6 +145,8 @@ def test_a_busy_port_takes_the_next_one_unless_it_was_asked_for(
         (["nowhere/"], 3, "does not exist"),
         ([], 3, "name photos, or try --demo"),
         (["--demo", "photos"], 2, "leave PHOTOS out"),
+        (["--serve", "photos"], 2, "opens no campaign"),
+        (["--serve", "--campaign", "birds"], 2, "opens no campaign"),
         (["photos", "--ssl-certfile", __file__], 2, "go together"),
         (["photos", "--port", "70000"], 2, "70000"),
         (["photos", "--model", "m9", "--port", "0"], 3, "unknown model 'm9'"),

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import subprocess
+import sys
 import time
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from pycocotools import mask as coco
 
 from engine.dataset.catalog import Workspace
-from engine.dataset.releases import latest_release, list_releases, scan
+from engine.dataset.releases import list_releases, scan
 from tests.flows.conftest import Cli
+from tests.same_data_set import CLOCK, assert_same_data_set, shard_hashes, tables
 
-CLOCK = "1700000000"
 FAST = ("--points-per-side", "4", "--pred-iou-thresh", "0.01", "--stability-score-thresh", "0.1")
 KILLS = 10
 
@@ -44,27 +43,6 @@ def undisturbed(
     return workspace, time.monotonic() - began
 
 
-def shard_hashes(workspace: Path) -> dict[str, str]:
-    return {
-        str(path.relative_to(workspace)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(workspace.glob("runs/*/*"))
-    }
-
-
-def tables(workspace: Path) -> dict[str, pa.Table]:
-    with Workspace.open(workspace, create=False) as opened:
-        release = latest_release(opened)
-        assert release is not None
-        found = {}
-        for name, order in (
-            ("images", "image_id"),
-            ("masks", "mask_id"),
-            ("image_runs", "image_id"),
-        ):
-            found[name] = scan(opened, release, name).sort_by(order)  # type: ignore[arg-type]
-        return found
-
-
 def test_a_second_run_over_the_same_photos_does_nothing_and_says_so(
     cli: Cli, thirty_photos: Path, undisturbed: tuple[Path, float]
 ) -> None:
@@ -74,13 +52,6 @@ def test_a_second_run_over_the_same_photos_does_nothing_and_says_so(
     assert done.returncode == 0, done.stderr
     assert "Nothing to do" in done.stdout
     assert shard_hashes(workspace) == before
-
-
-def assert_same_data_set(workspace: Path, reference: Path) -> None:
-    assert shard_hashes(workspace) == shard_hashes(reference)
-    theirs = tables(reference)
-    for name, table in tables(workspace).items():
-        assert table.equals(theirs[name]), name
 
 
 def test_killed_at_random_instants_and_run_again_it_equals_an_undisturbed_run(
@@ -122,6 +93,27 @@ def test_new_photos_only_are_added(cli: Cli, thirty_photos: Path, tmp_path: Path
         assert releases[1].parent == "r1"
         masked = scan(opened, releases[1], "image_runs")["image_id"].to_pylist()
     assert len(masked) == len(set(masked)) == 5
+
+
+def test_without_photos_it_masks_all_that_the_workspace_knows(
+    cli: Cli, thirty_photos: Path, tmp_path: Path
+) -> None:
+    workspace, photos = tmp_path / "workspace", sorted(thirty_photos.glob("photo-*.jpg"))
+    assert cli.json("auto", photos[0], "-w", workspace, *FAST)["images_masked"] == 1
+    cli.json("ingest", *photos[:4], "-w", workspace)
+    code = (
+        "import sys; from flows.fully_automatic import fully_automatic\n"
+        "settings = dict(points_per_side=4, pred_iou_thresh=0.01, stability_score_thresh=0.1)\n"
+        "print(fully_automatic(workspace=sys.argv[1], settings=settings).images_masked)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, workspace],
+        env=cli.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "3"
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools
