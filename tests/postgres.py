@@ -15,11 +15,12 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import quote
 
+import psutil
 import pytest
 
 __all__ = ["PostgresServer", "postgres_server", "postgres_url", "run_postgres"]
@@ -35,13 +36,58 @@ class PostgresServer:
         folder: where its data and its socket are.
     """
 
-    def __init__(self, folder: Path, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, programs: Path, folder: Path, user: int | None) -> None:
         self.folder = folder
-        self.process = process
+        self._programs = programs
+        self._user = user
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers; after `kill` it recovers first."""
+        # Synced writes protect against power cuts, which tests do not make.
+        options = ["-D", str(self.folder / "data"), "-k", str(self.folder), "-h", ""]
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(self._programs / "postgres"), *options, "-c", "fsync=off"],
+                stdout=log,
+                stderr=log,
+                user=self._user,
+                group=self._user,
+                cwd="/",
+            )
+        _wait_until_ready(self._programs, self.folder, self._process)
+
+    def kill(self) -> None:
+        """End it without a warning, and every connection with it."""
+        if self._process is not None:
+            for backend in psutil.Process(self._process.pid).children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    backend.kill()
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it at once, in order."""
+        self._end(signal.SIGQUIT)
+
+    def _end(self, how: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(how)
+            self._process.wait(timeout=60)
+            self._process = None
 
     def url(self, database: str) -> str:
         """Return the address of one of its databases, as MASKWHEEL_DATABASE_URL takes it."""
         return f"postgresql://postgres@/{database}?host={quote(str(self.folder), safe='')}"
+
+    def cut_connections(self) -> None:
+        """End every connection to its databases, as a failing network does."""
+        import psycopg
+
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where pid <> pg_backend_pid() and datname like 'test_%'"
+            )
 
     def make_database(self) -> str:
         """Create an empty database; return its address."""
@@ -63,23 +109,12 @@ def run_postgres() -> Iterator[PostgresServer]:
         os.chown(folder, user, user)
     try:
         _initialise(programs, folder, user)
-        # Synced writes protect against power cuts, which tests do not make.
-        arguments = ["-D", str(folder / "data"), "-k", str(folder), "-h", "", "-c", "fsync=off"]
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [str(programs / "postgres"), *arguments],
-                stdout=log,
-                stderr=log,
-                user=user,
-                group=user,
-                cwd="/",
-            )
+        server = PostgresServer(programs, folder, user)
+        server.start()
         try:
-            _wait_until_ready(programs, folder, process)
-            yield PostgresServer(folder, process)
+            yield server
         finally:
-            process.send_signal(signal.SIGQUIT)  # at once: the data goes too
-            process.wait(timeout=60)
+            server.stop()  # the data goes too
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from engine.dataset.catalog import Workspace
 from engine.dataset.labelled_sets import LabelledImage
-from engine.dataset.release_masks import ReleaseMasks
+from engine.dataset.parquet_files import ParquetFiles
+from engine.dataset.release_files import table_files
+from engine.dataset.release_masks import HUMAN_STAGES, ReleaseMasks
 from engine.dataset.releases import data_files
-from engine.dataset.runs import Recipe
+from engine.dataset.runs import Recipe, commit_run, plan_runs
 from engine.errors import BadInputError, WorkspaceError
 from engine.records import MaskRecord
+from tests.dataset.dataset_builders import NOW
 from tests.quality.release_builders import (
     RECIPE,
+    id_of,
     photo,
     random_rectangles,
     release_of,
     write_photos,
+    write_shards,
 )
 
 NAMES = ("d.png", "b.png", "a.png", "c.png", "e.png")
@@ -89,6 +95,37 @@ def test_a_release_without_masks_and_an_unknown_split_are_refused(workspace: Wor
     full = release_of(workspace, photos, MASKS, recipe=Recipe.of("x", {}))
     with pytest.raises(BadInputError, match="split 'train'"):
         ReleaseMasks.open(workspace, full, split="train")
+
+
+def test_masks_of_some_stages_are_read_from_their_own_files_only(workspace: Workspace) -> None:
+    photos = workspace.local_folder.parent / "photos"
+    release_of(workspace, photos, {**MASKS, "c.png": random_rectangles(5, 2)})
+    ids = [id_of(workspace, name) for name in ("a.png", "d.png")]
+    people = plan_runs(workspace, ids, Recipe.of("human", {}), 1, NOW, kind="import", stage="semi")
+    drawn = {"a.png": random_rectangles(9, 2), "d.png": []}
+    write_shards(workspace, people[-1], drawn)
+    release = commit_run(workspace, people[-1])
+    by_hand = ReleaseMasks.open(workspace, release, stages=HUMAN_STAGES)
+    assert [image.path.name for image in images_of(by_hand)] == ["a.png"]
+    assert [mask.rle for mask in by_hand[0].masks] == [mask.rle for mask in drawn["a.png"]]
+    for key in data_files(workspace, release, "masks"):
+        if "auto-" in key:
+            (workspace.local_folder / key).unlink()
+    again = ReleaseMasks.open(workspace, release, stages=HUMAN_STAGES)
+    assert len(images_of(again)) == 1
+    with pytest.raises(BadInputError, match="no masks of the stages manual; people make them"):
+        ReleaseMasks.open(workspace, release, stages=("manual",))
+
+
+def test_the_stage_of_a_file_without_statistics_is_read_from_the_file(workspace: Workspace) -> None:
+    photos = workspace.local_folder.parent / "photos"
+    release = release_of(workspace, photos, MASKS)
+    known = table_files(workspace, "masks", release.snapshots["masks"])
+    assert {file.stage for file in known if file.rows} == {"auto"}
+    bare = [replace(file, stage=None) for file in known]
+    files = ParquetFiles(workspace.store, "masks", bare)
+    assert len(files.of_stages(("auto",)).files) == len([file for file in bare if file.rows])
+    assert not files.of_stages(HUMAN_STAGES).files
 
 
 def test_a_shard_that_is_gone_or_damaged_is_said(workspace: Workspace) -> None:
