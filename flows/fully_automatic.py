@@ -62,6 +62,8 @@ Setting = float | int | bool
 
 # How often in a row workers may be lost before a single shard is made.
 _FRUITLESS_ROUNDS = 3
+# So many failures before the first shard that is made say that no other will be.
+_HOPELESS = 10
 
 
 def _run_name() -> str:
@@ -168,7 +170,7 @@ def missing_shards(run_id: str, workspace: str) -> list[Shard]:
 def mask_shards(
     shards: Sequence[Shard], workspace: str, spec: ModelSpec, staff: Settings
 ) -> list[ShardOutcome | Exception]:
-    """Have the shards masked by whom the settings name; return what came of each."""
+    """Have the shards masked by whom the settings name; return what came of each that was tried."""
     limits = image_limits()
     calls = (
         {
@@ -181,17 +183,20 @@ def mask_shards(
         for shard in shards
     )
     results: list[ShardOutcome | Exception] = []
-    masks = 0
+    made = masks = 0
     listener().stage("masking", sum(len(shard.image_ids) for shard in shards))
     with Progress(len(shards), "masking") as progress, hired(staff, spec.device) as workers:
         for result in workers.each(mask_shard, calls):
             results.append(result)
             if isinstance(result, ShardOutcome):
+                made += 1
                 masks += result.masks
                 if not workers.share_this_process:
                     listener().images(result.images, result.masks)
                 progress.advance(note=f"{masks:,} masks")
                 logger.info("%d of %d: %s", len(results), len(shards), told(result))
+            elif not made and len(results) == _HOPELESS:
+                break
     return results
 
 

@@ -54,7 +54,6 @@ _LEAST_OF_A_CLUSTER = 4
 # How often Ray itself repeats a task whose worker, or whose machine, died.
 _RAY_RETRIES = 3
 
-
 # Of the flow whose tasks are threads; Prefect copies it into them.
 _left: ContextVar[Event] = ContextVar("left")
 
@@ -145,6 +144,7 @@ def hired(settings: Settings, device: str | None) -> AbstractContextManager[Work
 
     Raises:
         BadInputError: Ray or Dask is not installed.
+        TransientError: their cluster does not answer.
     """
     return _HIRED[settings.task_runner](settings, device)
 

@@ -1,7 +1,7 @@
 """What orchestration costs, what a second worker brings, and how busy an accelerator is kept.
 
-    python -m tests.benchmarks.bench_orchestration overhead --shards 4 --shard-seconds 30
-    OMP_NUM_THREADS=1 python -m tests.benchmarks.bench_orchestration workers --images 48
+    python -m tests.benchmarks.bench_orchestration overhead --shards 8 --shard-seconds 30
+    OMP_NUM_THREADS=1 python -m tests.benchmarks.bench_orchestration workers --images 40
     OMP_NUM_THREADS=1 python -m tests.benchmarks.bench_orchestration overlap --images 16
     python -m tests.benchmarks.bench_orchestration overlap --device cuda --model vit_h
 
@@ -17,12 +17,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -49,7 +50,8 @@ from tests.automatic.oracle_segmenter import paint_scene
 from tests.prefect_server import run_prefect_server
 
 SPEC = ModelSpec("bundled", "cpu")
-SHAPES = 25
+HEIGHT, WIDTH, SHAPES = 480, 640, 25
+SETTINGS: dict[str, float | int | bool] = {"points_per_side": 16}
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Measured:
         images: that were masked.
         workers: how many did.
         rate: images per second of the workers, added up: without their start.
+        processor_seconds: of all processes, with their start; what a busy machine does not change.
     """
 
     seconds: float
@@ -70,6 +73,7 @@ class Measured:
     images: int
     workers: int
     rate: float
+    processor_seconds: float = 0.0
 
 
 def make_photos(folder: Path, count: int, height: int, width: int) -> Path:
@@ -84,8 +88,10 @@ def make_photos(folder: Path, count: int, height: int, width: int) -> Path:
 def seconds_per_image() -> float:
     """Return what the model takes for one photo."""
     sam = cached_model(SPEC)
-    config = AutomaticConfig.for_model(sam, {}, None)
-    images = [paint_scene(seed=seed, height=480, width=640, n_shapes=SHAPES) for seed in range(3)]
+    config = AutomaticConfig.for_model(sam, SETTINGS, None)
+    images = [
+        paint_scene(seed=seed, height=HEIGHT, width=WIDTH, n_shapes=SHAPES) for seed in range(3)
+    ]
     generate_masks(sam, images[0], config)
     began = time.perf_counter()
     for image in images[1:]:
@@ -96,7 +102,7 @@ def seconds_per_image() -> float:
 def directly(photos: Path, workspace: Path, images_per_shard: int) -> Measured:
     """Do with the engine what the flow does."""
     sam = cached_model(SPEC)
-    config = AutomaticConfig.for_model(sam, {}, None)
+    config = AutomaticConfig.for_model(sam, SETTINGS, None)
     began = time.perf_counter()
     with Workspace.open(workspace) as opened:
         found = ingest(opened, expand_inputs([str(photos)]), ImageLimits(), current_time())
@@ -115,7 +121,7 @@ def directly(photos: Path, workspace: Path, images_per_shard: int) -> Measured:
 
 
 def by_the_flow(
-    photos: Path, workspace: Path, images_per_shard: int, settings: Mapping[str, Any]
+    photos: Path, workspace: Path, images_per_shard: int, staff: Mapping[str, Any]
 ) -> Measured:
     """Run the flow in this process; PREFECT_API_URL says where its server is."""
     from flows import fully_automatic as module
@@ -129,7 +135,9 @@ def by_the_flow(
             workspace=str(workspace),
             device="cpu",
             images_per_shard=images_per_shard,
-            **settings,
+            settings=SETTINGS,
+            task_runner=staff.get("task_runner"),
+            workers=staff.get("workers"),
         )
         seconds = time.perf_counter() - began
     shards: Sequence[ShardOutcome] = shown.call_args.args[2]
@@ -144,6 +152,7 @@ def by_the_flow(
 
 def in_a_process(way: str, environment: Mapping[str, str], **arguments: object) -> Measured:
     """Measure in a process of its own, as a user's call has."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, "-m", "tests.benchmarks.bench_orchestration", "child", way]
     done = subprocess.run(
         [*command, json.dumps(arguments)],
@@ -154,7 +163,9 @@ def in_a_process(way: str, environment: Mapping[str, str], **arguments: object) 
     )
     if done.returncode:
         raise RuntimeError(done.stderr)
-    return Measured(**json.loads(done.stdout.splitlines()[-1]))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Measured(**json.loads(done.stdout.splitlines()[-1]), processor_seconds=spent)
 
 
 def child(way: str, given: str) -> None:
@@ -164,10 +175,10 @@ def child(way: str, given: str) -> None:
     if way == "directly":
         measured = directly(photos, workspace, arguments["images_per_shard"])
     else:
-        measured = by_the_flow(
-            photos, workspace, arguments["images_per_shard"], arguments["settings"]
-        )
-    print(json.dumps({name: getattr(measured, name) for name in Measured.__annotations__}))
+        measured = by_the_flow(photos, workspace, arguments["images_per_shard"], arguments["staff"])
+    figures = asdict(measured)
+    del figures["processor_seconds"]  # known when the process has ended
+    print(json.dumps(figures))
 
 
 def overhead(shards: int, shard_seconds: float, repeats: int) -> None:
@@ -175,7 +186,7 @@ def overhead(shards: int, shard_seconds: float, repeats: int) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         size = max(1, round(shard_seconds / seconds_per_image()))
-        photos = make_photos(folder / "photos", shards * size, 480, 640)
+        photos = make_photos(folder / "photos", shards * size, HEIGHT, WIDTH)
         taken: dict[str, list[Measured]] = {"directly": [], "by the flow": []}
         with run_prefect_server(folder / "prefect") as server:
             for repeat in range(repeats):
@@ -184,17 +195,18 @@ def overhead(shards: int, shard_seconds: float, repeats: int) -> None:
                         "photos": str(photos),
                         "workspace": str(folder / f"{way} {repeat}"),
                         "images_per_shard": size,
-                        "settings": {},
+                        "staff": {},
                     }
                     measured.append(in_a_process(way, server.environment(), **given))
     alone, flow = (taken[way] for way in taken)
     print(f"{shards} shards of {size} photos, {repeats} times, medians; seconds")
-    print("| way | wall time | outside of shards | per shard outside |")
+    print("| way | wall time | outside of shards | processor time |")
     print("|---|---|---|---|")
     for way, measured in taken.items():
         outside = median(m.seconds - m.in_shards for m in measured)
         wall = median(m.seconds for m in measured)
-        print(f"| {way} | {wall:.1f} | {outside:.2f} | {outside / shards:.2f} |")
+        spent = median(m.processor_seconds for m in measured)
+        print(f"| {way} | {wall:.1f} | {outside:.2f} | {spent:.0f} |")
     walls = [median(m.seconds for m in measured) for measured in (alone, flow)]
     more = median(m.seconds - m.in_shards for m in flow) - median(
         m.seconds - m.in_shards for m in alone
@@ -206,7 +218,7 @@ def workers(images: int, images_per_shard: int) -> None:
     """Print what one process and two do, torch with one thread in each."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        photos = make_photos(folder / "photos", images, 480, 640)
+        photos = make_photos(folder / "photos", images, HEIGHT, WIDTH)
         rows = []
         with run_prefect_server(folder / "prefect") as server:
             for count in (1, 2):
@@ -214,16 +226,19 @@ def workers(images: int, images_per_shard: int) -> None:
                     "photos": str(photos),
                     "workspace": str(folder / f"workspace {count}"),
                     "images_per_shard": images_per_shard,
-                    "settings": {"task_runner": "processes", "workers": count},
+                    "staff": {"task_runner": "processes", "workers": count},
                 }
                 environment = {**server.environment(), "OMP_NUM_THREADS": "1"}
                 rows.append(in_a_process("by the flow", environment, **given))
     print(f"{images} photos, {images_per_shard} to a shard, OMP_NUM_THREADS=1")
-    print("| workers | wall time, s | images/s | images/s of work |")
-    print("|---|---|---|---|")
+    print("| workers | wall time, s | images/s | images/s of work | processor time, s |")
+    print("|---|---|---|---|---|")
     for row in rows:
         speed = row.images / row.seconds
-        print(f"| {row.workers} | {row.seconds:.1f} | {speed:.2f} | {row.rate:.2f} |")
+        print(
+            f"| {row.workers} | {row.seconds:.1f} | {speed:.2f} | {row.rate:.2f} "
+            f"| {row.processor_seconds:.0f} |"
+        )
     one, two = rows
     print(
         f"two do {one.seconds / two.seconds:.2f} times as much, {two.rate / one.rate:.2f} at work"
@@ -314,11 +329,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     tables = parser.add_subparsers(dest="table", required=True)
     table = tables.add_parser("overhead")
-    table.add_argument("--shards", type=int, default=4)
+    table.add_argument("--shards", type=int, default=8)
     table.add_argument("--shard-seconds", type=float, default=30)
-    table.add_argument("--repeats", type=int, default=3)
+    table.add_argument("--repeats", type=int, default=1)
     table = tables.add_parser("workers")
-    table.add_argument("--images", type=int, default=48)
+    table.add_argument("--images", type=int, default=40)
     table.add_argument("--images-per-shard", type=int, default=4)
     table = tables.add_parser("overlap")
     table.add_argument("--images", type=int, default=16)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,13 @@ from prefect.futures import PrefectFuture
 from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.task_runners import TaskRunner
 
+from engine.automatic.shard_worker import ModelSpec
 from engine.automatic.worker_process import take_place, usable_cores, usable_gpus
 from engine.config import Settings
 from engine.errors import BadInputError
 from engine.images import encode_jpeg
+from engine.records import Shard
+from flows import fully_automatic
 from flows.task_runners import WorkerLostError, Workers, hired
 from tests.automatic.oracle_segmenter import paint_scene
 from tests.flows.conftest import Cli
@@ -78,7 +82,7 @@ class YoungestFirst(TaskRunner[Ended]):
 
     def submit(self, task: Any, parameters: dict[str, Any], *_: Any, **__: Any) -> Any:
         self.submitted += 1
-        return Ended(self.outcomes(parameters["number"]), self)
+        return Ended(self.outcomes(parameters.get("number", 0)), self)
 
     def begun(self, future: Ended) -> None:
         self.open.append(future)
@@ -140,6 +144,17 @@ def test_after_a_lost_worker_what_was_begun_ends_and_nothing_else_begins() -> No
     assert [error.__cause__ for error in lost] == [died]
     assert "killed" in str(lost[0])
     assert sorted(r for r in results if isinstance(r, int)) == [0, 1, 2, 3]
+
+
+def test_a_run_in_which_nothing_works_is_given_up_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = BadInputError("no such device")
+    runner = YoungestFirst(4, lambda number: broken)
+    shards = [Shard("auto-1", index, (index,)) for index in range(1000)]
+    calls = Workers(runner, lambda: 4)
+    monkeypatch.setattr(fully_automatic, "hired", lambda *_: nullcontext(calls))
+    monkeypatch.setattr(fully_automatic, "Progress", lambda *_: nullcontext())
+    results = fully_automatic.mask_shards(shards, "nowhere", ModelSpec(), Settings())
+    assert results == [broken] * 10
 
 
 @pytest.mark.parametrize(
