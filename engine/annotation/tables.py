@@ -15,6 +15,7 @@ from sqlalchemy import (
     BigInteger,
     DateTime,
     Dialect,
+    Double,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -75,6 +76,7 @@ class Base(DeclarativeBase):
             "ix": "ix_%(table_name)s_%(column_0_N_name)s",
         }
     )
+    type_annotation_map = {float: Double}  # noqa: RUF012 - SQLAlchemy's way of saying it
 
 
 class PropertyRow(Base):

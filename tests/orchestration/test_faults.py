@@ -24,6 +24,8 @@ from tests.postgres import run_postgres
 from tests.prefect_server import PrefectServer, run_prefect_server
 from tests.same_data_set import CLOCK, assert_same_data_set
 
+pytestmark = pytest.mark.slow
+
 PHOTOS, IMAGES_PER_SHARD = 40, 2
 SHARDS = PHOTOS // IMAGES_PER_SHARD
 SETTINGS = {
@@ -138,7 +140,6 @@ def test_a_killed_flow_process_is_marked_and_a_new_run_makes_only_what_was_missi
     assert_one_complete_release(tmp_path, undisturbed)
 
 
-@pytest.mark.slow
 def test_a_machine_that_lost_power_is_noticed_and_another_goes_on(
     server: PrefectServer, photos: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -154,7 +155,6 @@ def test_a_machine_that_lost_power_is_noticed_and_another_goes_on(
     assert_one_complete_release(tmp_path, undisturbed)
 
 
-@pytest.mark.slow
 def test_a_run_whose_worker_is_killed_ends_well(
     server: PrefectServer, photos: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
@@ -169,7 +169,6 @@ def test_a_run_whose_worker_is_killed_ends_well(
     assert_one_complete_release(tmp_path, undisturbed)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("seconds_away", [3, 45])
 def test_the_prefect_server_may_be_killed_and_come_back(
     server: PrefectServer, photos: Path, undisturbed: Path, tmp_path: Path, seconds_away: int
@@ -187,7 +186,6 @@ def test_the_prefect_server_may_be_killed_and_come_back(
     assert_one_complete_release(tmp_path, undisturbed)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["connections", "server"])
 def test_the_database_of_the_catalog_may_be_cut_off(
     server: PrefectServer, photos: Path, undisturbed: Path, tmp_path: Path, kind: str

@@ -108,6 +108,7 @@ def test_too_few_masks_fail_the_run_before_anything_is_trained(
     assert not (workspace.local_folder / TRAININGS).exists()
 
 
+@pytest.mark.slow
 def test_a_retraining_that_was_killed_goes_on_where_it_was(
     workspace: Workspace,
     prefect_server: PrefectServer,
