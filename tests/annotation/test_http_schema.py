@@ -15,6 +15,11 @@ from schemathesis.generation import GenerationMode
 
 from tests.annotation.service import Service, running_service
 
+# Hypothesis warns when `random` was drawn from while one of schemathesis' strategies ran.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.*`random` module inside strategies:hypothesis.errors.HypothesisDeprecationWarning"
+)
+
 # Ends the session that the others need.
 _LEFT_OUT = {("DELETE", "/api/session")}
 

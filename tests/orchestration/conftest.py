@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.objects import Artifact
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, PREFECT_UI_URL
 from prefect.settings.context import temporary_settings
 
@@ -50,6 +52,12 @@ def connected(server: PrefectServer) -> Iterator[None]:
         for name, value in server.environment().items():
             environment.setenv(name, value)
         yield
+
+
+def newest_artifact(client: SyncPrefectClient, key: str) -> Artifact:
+    """Return the newest artifact of a key: other tests' stay on the server that all share."""
+    found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
+    return max(found, key=lambda artifact: str(artifact.created))
 
 
 def wait_for(look: Callable[[], T | None], what: str, seconds: float = _PATIENCE_SECONDS) -> T:

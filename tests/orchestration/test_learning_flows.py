@@ -14,8 +14,6 @@ from typing import Any
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
-from prefect.client.schemas.objects import Artifact
 
 from engine.dataset.catalog import Workspace
 from engine.errors import BadInputError
@@ -33,7 +31,7 @@ from tests.learning.wheel_builders import (
     true_discs,
     with_tiny_champion,
 )
-from tests.orchestration.conftest import wait_for
+from tests.orchestration.conftest import newest_artifact, wait_for
 from tests.prefect_server import PrefectServer
 
 HOLDS = (
@@ -54,11 +52,6 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
         yield opened
 
 
-def pages(client: SyncPrefectClient, key: str) -> list[Artifact]:
-    found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
-    return sorted(found, key=lambda artifact: str(artifact.created))
-
-
 def test_people_s_masks_become_a_model_that_meets_the_champion_once(
     workspace: Workspace, prefect_client: SyncPrefectClient
 ) -> None:
@@ -69,9 +62,9 @@ def test_people_s_masks_become_a_model_that_meets_the_champion_once(
     assert first.outcome == decision.outcome
     assert decision.rows[0].images == 10, "of 14 photos, ten are held out"
 
-    (training,) = pages(prefect_client, "training")
+    training = newest_artifact(prefect_client, "training")
     assert "data:image/png;base64," in str(training.data)
-    (promotion,) = pages(prefect_client, "promotion")
+    promotion = newest_artifact(prefect_client, "promotion")
     assert decision.champion in str(promotion.data)
     assert training.flow_run_id is not None
     run = prefect_client.read_flow_run(training.flow_run_id)
@@ -195,8 +188,7 @@ def test_a_model_is_measured_once_on_what_nobody_has_learned(
     before = {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
     assert evaluate(workspace.address, "m1", **wish) == address
     assert {path.name: path.stat().st_mtime_ns for path in folder.iterdir()} == before
-    shown = pages(prefect_client, "evaluation")
-    assert len(shown) == 2
-    assert "measured before" in str(shown[-1].description)
+    shown = newest_artifact(prefect_client, "evaluation")
+    assert "measured before" in str(shown.description)
     named = evaluate(workspace.address, data=["r1"], tasks=["boxes"], **wish)
     assert named != address

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from engine.evaluation.bootstrap import Estimate
 from engine.images import encode_png
@@ -31,6 +30,7 @@ from flows.artifacts.campaigns import show_campaign
 from flows.artifacts.decisions import show_decision
 from flows.artifacts.links import linked
 from flows.artifacts.training import show_promotion, show_training
+from tests.orchestration.conftest import newest_artifact
 from tests.quality.release_builders import rectangle
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -40,8 +40,7 @@ SAFE = r"\<b\>\*x\*\</b\>\|\[a\](http\://e)"
 
 def page(client: SyncPrefectClient, key: str) -> str:
     """The newest page of a key."""
-    found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
-    return str(max(found, key=lambda artifact: str(artifact.created)).data)
+    return str(newest_artifact(client, key).data)
 
 
 def a_decision(**changes: object) -> PromotionDecision:

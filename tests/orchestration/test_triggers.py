@@ -323,6 +323,7 @@ def test_a_trigger_that_cannot_start_its_run_gives_an_alert(
     assert updated == {name}, "the next deploy repairs it"
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_gives_one_alert_an_hour(
     wheel: Wheel, prefect_client: SyncPrefectClient
 ) -> None:

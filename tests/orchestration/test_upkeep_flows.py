@@ -11,12 +11,10 @@ from typing import Any
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.filters import (
-    ArtifactFilter,
-    ArtifactFilterKey,
     FlowRunFilter,
     FlowRunFilterName,
 )
-from prefect.client.schemas.objects import Artifact, FlowRun
+from prefect.client.schemas.objects import FlowRun
 
 from engine.annotation.database import FILE_NAME
 from engine.annotation.embeddings import embedding_key
@@ -32,6 +30,7 @@ from flows.audit import audit
 from flows.maintenance import maintenance
 from flows.release import release
 from tests.learning.wheel_builders import add_photos, publish_masks, small_discs, true_discs
+from tests.orchestration.conftest import newest_artifact
 
 
 @pytest.fixture
@@ -42,12 +41,6 @@ def workspace(tmp_path: Path) -> Iterator[Workspace]:
         publish_masks(opened, true_discs, stage="manual")
         publish_masks(opened, small_discs, stage="auto", maker="model-0")
         yield opened
-
-
-def shown(client: SyncPrefectClient, key: str) -> Artifact:
-    """Return the newest artifact of a key."""
-    found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
-    return max(found, key=lambda artifact: str(artifact.created))
 
 
 def newest_run(client: SyncPrefectClient, name: str) -> FlowRun:
@@ -75,7 +68,7 @@ def test_an_audit_below_the_bar_is_a_run_that_worked(
     assert run.state is not None
     assert run.state.is_completed()
     assert {"stage:audit", "release:r2"} <= set(run.tags)
-    page = shown(prefect_client, "release-audit")
+    page = newest_artifact(prefect_client, "release-audit")
     assert "mean IoU with people" in str(page.data)
     assert "data:image/jpeg;base64," in str(page.data)
 
@@ -99,7 +92,7 @@ def test_a_damaged_release_fails_its_audit_and_gets_no_tag(
     with pytest.raises(WorkspaceError, match="It gets no tag"):
         release(workspace.address, tag="v1.0")
     assert list_tags(workspace) == []
-    assert "checksum" in str(shown(prefect_client, "release-problems").data)
+    assert "checksum" in str(newest_artifact(prefect_client, "release-problems").data)
 
 
 def test_a_release_is_verified_tagged_reported_and_exported_and_again_the_same(
@@ -118,8 +111,8 @@ def test_a_release_is_verified_tagged_reported_and_exported_and_again_the_same(
     assert outcome.report is not None
     page = Path(outcome.report.removeprefix("file://"))
     assert page.read_text().startswith("<!doctype html>")
-    assert shown(prefect_client, "release-report").data
-    assert "v1.0" in str(shown(prefect_client, "release").data)
+    assert newest_artifact(prefect_client, "release-report").data
+    assert "v1.0" in str(newest_artifact(prefect_client, "release").data)
 
     assert release(workspace.address, "v1.0", tag="v1.0", export=wish, max_images=2) == outcome
     with pytest.raises(BadInputError, match="expected FORMAT or FORMAT:ADDRESS"):
@@ -148,7 +141,7 @@ def test_maintenance_says_what_would_go_and_then_it_goes(
     assert sizes["embeddings of model-0"] == 5
     assert sizes["objects: data file"] == 8
     assert sizes["annotation database"] > 3_000_000
-    assert "would be given back" in str(shown(prefect_client, "maintenance").description)
+    assert "would be given back" in str(newest_artifact(prefect_client, "maintenance").description)
 
     done = maintenance(workspace.address, **wish)
     assert {one.what for one in promised} <= {one.what for one in done}

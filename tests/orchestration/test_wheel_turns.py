@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from engine.annotation.campaigns import find_campaign
 from engine.annotation.opening import open_workspace_database
@@ -32,6 +31,7 @@ from engine.wheel.policy import (
 from flows.data_engine import data_engine
 from tests.annotation.annotation_builders import a_person, hand_in
 from tests.learning.wheel_builders import add_photos, disc_masks, with_tiny_champion
+from tests.orchestration.conftest import newest_artifact
 
 # One round of people on all photos, a training of two steps.
 ONE_ROUND = replace(
@@ -81,9 +81,7 @@ def test_without_a_policy_it_explains_and_starts_nothing(
     assert "Round manual-1 opens with 14 images" in outcome.said
     with open_workspace_database(workspace) as db:
         assert find_campaign(db, "manual-1") is None
-    key = ArtifactFilterKey(any_=["data-engine"])
-    [page, *_] = prefect_client.read_artifacts(artifact_filter=ArtifactFilter(key=key))
-    assert "manual-1" in str(page.data)
+    assert "manual-1" in str(newest_artifact(prefect_client, "data-engine").data)
 
 
 def test_where_no_deployment_is_the_wheel_turns_in_this_process(
