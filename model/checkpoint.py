@@ -12,7 +12,7 @@ import json
 import logging
 import pickle
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.utils import parametrize
+from torch.overrides import TorchFunctionMode
 
 from model.compact_encoder import CompactConfig
 from model.image_encoder import VitConfig
@@ -43,6 +44,27 @@ _UNREADABLE = (
     ValueError,
 )
 BUNDLED_WEIGHTS = "bundled.safetensors"
+
+
+class _NothingDrawn(TorchFunctionMode):
+    """Builds modules on the meta device without drawing first weights, which have no values there.
+
+    Torch would draw them by way of its compiler, and import that: slower than all of the loading.
+    """
+
+    def __torch_function__(
+        self,
+        function: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        named = dict(kwargs or {})
+        if function is torch.randn:
+            return torch.empty(*args, **named)  # type: ignore[call-overload]  # as it was called
+        if getattr(function, "__module__", None) == "torch.nn.init":
+            return args[0] if args else named["tensor"]
+        return function(*args, **named)
 
 
 class CheckpointError(ValueError):
@@ -99,7 +121,7 @@ def load_sam(
     config = stored_config or _recognise(state, path)
     if name is not None and config.name != name and SIZES[name].encoder != config.encoder:
         raise CheckpointError(f"{path} holds a {config.name} model; asked for {name}")
-    with torch.device("meta"):
+    with torch.device("meta"), _NothingDrawn():
         sam = Sam(config)
     _check_fit(sam, state, path)
     sam.load_state_dict(state, assign=True)

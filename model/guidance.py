@@ -12,14 +12,20 @@ h w pixels at stride 4.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.compact_encoder import FineFeatures
+from model.fast_linear import linear
+from model.layers import subpixels
 from model.mask_decoder import MaskDecoder
 from model.prompt_encoder import PromptEncoder
+from model.prompt_groups import prompt_groups
 from model.reachability import Terrain, seeds_at
+from model.transfers import constant
 from model.types import (
     BACKGROUND,
     FOREGROUND,
@@ -44,6 +50,11 @@ def guidance_maps(barriers: int) -> int:
     return 8 + 3 * barriers
 
 
+def foreground_maps(barriers: int) -> list[int]:
+    """Return which of all maps are not 0 everywhere when prompts are foreground clicks only."""
+    return [0, 2, 4, *range(6, 6 + 2 * barriers)]
+
+
 class GuidedPromptEncoder(PromptEncoder):
     """`PromptEncoder` whose dense part comes from guidance maps, not from the mask alone."""
 
@@ -54,6 +65,7 @@ class GuidedPromptEncoder(PromptEncoder):
             guidance_maps(barriers), _MASK_CHANNELS // 4, kernel_size=2, stride=2
         )
         self.click_feature = nn.Linear(dim, dim)
+        self._foreground_maps = foreground_maps(barriers)
 
     def forward(
         self, prompts: InputPrompts, features: ImageFeatures, padded_size: tuple[int, int]
@@ -71,9 +83,20 @@ class GuidedPromptEncoder(PromptEncoder):
         sparse_NTC = self.sparse(prompts, padded_size)
         return EncodedPrompts(
             sparse_NTC=sparse_NTC + foreground_NC.unsqueeze(1).to(sparse_NTC.dtype),
-            dense_NCHW=self.mask_downscaling(guidance_NGhw),
+            dense_NCHW=self._dense_of(guidance_NGhw),
             guidance_NGhw=guidance_NGhw,
         )
+
+    def _dense_of(self, guidance_NGhw: Tensor) -> Tensor:
+        read, *between, project = self.mask_downscaling
+        read, project = cast(nn.Conv2d, read), cast(nn.Conv2d, project)
+        weight = _of_maps(read.weight, guidance_NGhw.shape[1], self._foreground_maps)
+        x_NCHW = F.conv2d(guidance_NGhw, weight, read.bias, stride=2)
+        for layer in between:
+            x_NCHW = layer(x_NCHW)
+        x_NHWC = x_NCHW.permute(0, 2, 3, 1)
+        dense_NHWC = linear(x_NHWC, project.weight.flatten(1), project.bias)
+        return dense_NHWC.permute(0, 3, 1, 2)
 
 
 class GuidedMaskDecoder(MaskDecoder):
@@ -91,24 +114,47 @@ class GuidedMaskDecoder(MaskDecoder):
         )
         self.from_guidance = nn.Conv2d(guidance_maps(barriers), fine, kernel_size=1)
         self.refine = nn.Conv2d(fine, fine, kernel_size=3, padding=1)
+        self._foreground_maps = foreground_maps(barriers)
 
-    def _upscale(self, scored: ScoredPrompts, chosen: Tensor | slice) -> Tensor:
+    def _paint(self, brushes_N4c: Tensor, scored: ScoredPrompts, chosen: Tensor | slice) -> Tensor:
+        masks, drawn = [], 0
+        for rows in prompt_groups(chosen, len(scored.image_NCHW), scored.image_NCHW[:1]):
+            canvas_Nhwc = self._canvas_of(scored, rows)
+            brushes = brushes_N4c[drawn : drawn + len(canvas_Nhwc)]
+            masks_N4P = brushes @ canvas_Nhwc.flatten(1, 2).transpose(1, 2)
+            masks.append(masks_N4P.view(*masks_N4P.shape[:2], *canvas_Nhwc.shape[1:3]))
+            drawn += len(canvas_Nhwc)
+        return masks[0] if len(masks) == 1 else torch.cat(masks)
+
+    def _canvas_of(self, scored: ScoredPrompts, chosen: Tensor | slice) -> Tensor:
+        """Return what the brushes read: (chosen, h, w, c).
+
+        Channels come last: all but `refine` are products of matrices then. These maps are the
+        largest of the decoder and are added up where they are, not copied.
+        """
         if scored.guidance_NGhw is None:
             raise ValueError("the guided decoder needs prompts encoded by GuidedPromptEncoder")
-        to_stride8, to_stride4 = self.output_upscaling
-        features = scored.features
-        fine = fine_features(features)
-        canvas8, canvas4 = (
-            features.per_prompt(canvas) for canvas in (fine.canvas8_BCHW, fine.canvas4_BCHW)
+        to_stride8, to_stride4 = cast("tuple[nn.ConvTranspose2d, ...]", self.output_upscaling)
+        fine = fine_features(scored.features)
+        image, guidance, canvas8, canvas4 = (
+            maps.permute(0, 2, 3, 1)
+            for maps in (
+                scored.image_NCHW,
+                scored.guidance_NGhw,
+                scored.features.per_prompt(fine.canvas8_BCHW),
+                scored.features.per_prompt(fine.canvas4_BCHW),
+            )
         )
-        if features.owner_N is not None:
+        if scored.features.owner_N is not None:
             canvas8, canvas4 = canvas8[chosen], canvas4[chosen]
-        # These maps are the largest of the decoder: added up where they are, not copied.
-        x = to_stride8(scored.image_NCHW[chosen]).add_(canvas8).relu_()
-        drawn = self.from_guidance(scored.guidance_NGhw[chosen])
-        x = to_stride4(x).add_(canvas4).add_(drawn).relu_()
-        refined: Tensor = self.refine(x)
-        return refined.add_(x).relu_()
+        x = _in_rows(subpixels(image[chosen], to_stride8)).flatten(3, 4).flatten(1, 2)
+        x = x.add_(canvas8).relu_()
+        weight = _of_maps(self.from_guidance.weight, guidance.shape[3], self._foreground_maps)
+        drawn = linear(guidance[chosen], weight.flatten(1), self.from_guidance.bias)
+        cells = _in_rows(subpixels(x, to_stride4))
+        x = drawn.view(cells.shape).add_(cells).view(drawn.shape).add_(canvas4).relu_()
+        refined: Tensor = self.refine(x.permute(0, 3, 1, 2))
+        return refined.permute(0, 2, 3, 1).add_(x).relu_()
 
 
 def fine_features(features: ImageFeatures) -> FineFeatures:
@@ -130,57 +176,66 @@ def _guidance(
     foreground_NP: Tensor,
     background_NP: Tensor,
 ) -> Tensor:
-    """Draw all guidance maps: (N, G, h, w)."""
+    """Draw all guidance maps, or `foreground_maps` where the others are 0: (N, G, h, w).
+
+    Channels come last in memory, as the convolutions that read them like it.
+    """
     fine = fine_features(features)
     height, width = (side // GUIDANCE_STRIDE for side in padded_size)
-    sides = (foreground_NP, background_NP)
-    # Mostly, and in the automatic stage always, there is none: its maps are known then.
-    none_Nhw = probes_NP2.new_zeros(len(prompts), height, width)
-    any_background = bool(background_NP.any())
+    # In the automatic stage always: half of the maps need not be made, stored and read then.
+    background_spreads = prompts.boxes_N4 is not None or _has_background(prompts, background_NP)
+    foreground_only = not background_spreads and prompts.mask_logits_N1hw is None
+    sides = (foreground_NP,) if foreground_only else (foreground_NP, background_NP)
     maps: list[Tensor] = []
     for affinity_BCHW in (fine.affinity8_BCHW, fine.affinity4_BCHW):
         affinity = features.per_prompt(affinity_BCHW)
         keys_NPC = sample(affinity, probes_NP2, padded_size)
-        maps += [
-            _to_size(_best_similarity(affinity, keys_NPC, weights_NP), (height, width))
-            if any_background or weights_NP is foreground_NP
-            else none_Nhw
-            for weights_NP in sides
-        ]
+        maps += [_to_size(_best_similarity(affinity, keys_NPC, w), (height, width)) for w in sides]
     y, x = _pixel_centres(height, width, probes_NP2)
-    box_Nhw = _box_map(prompts.boxes_N4, len(prompts), y, x)
     maps += [_click_bumps(probes_NP2, _only_points(w, prompts), y, x) for w in sides]
-    background_spreads = any_background or prompts.boxes_N4 is not None
-    maps += _reach(features, probes_NP2, sides, box_Nhw < 0, spreads=background_spreads)
-    maps += [box_Nhw, _earlier_mask(prompts, height, width, probes_NP2)]
-    return torch.stack([m.to(features.coarse_BCHW.dtype) for m in maps], dim=1)
+    inside_NKhw = _distances(features, probes_NP2, foreground_NP)
+    for reach_NKhw in (inside_NKhw.neg().exp_(), (inside_NKhw / -WIDER).exp_()):
+        maps += reach_NKhw.unbind(1)
+    if not foreground_only:
+        box_Nhw = _box_map(prompts.boxes_N4, len(prompts), y, x)
+        if background_spreads:
+            beyond_NKhw = _distances(features, probes_NP2, background_NP, everywhere_at=box_Nhw < 0)
+            maps += beyond_NKhw.neg().exp_().unbind(1)
+        else:
+            maps += torch.zeros_like(inside_NKhw).unbind(1)
+        maps += [box_Nhw, _earlier_mask(prompts, height, width, probes_NP2)]
+    stacked_NGhw = torch.stack([m.to(features.coarse_BCHW.dtype) for m in maps], dim=1)
+    return stacked_NGhw.contiguous(memory_format=torch.channels_last)
 
 
-def _reach(
+def _has_background(prompts: InputPrompts, background_NP: Tensor) -> bool:
+    known = prompts.has_background
+    return bool(background_NP.any()) if known is None else known
+
+
+def _distances(
     features: ImageFeatures,
     probes_NP2: Tensor,
-    sides: tuple[Tensor, Tensor],
-    outside_Nhw: Tensor,
+    weights_NP: Tensor,
     *,
-    spreads: bool,
-) -> list[Tensor]:
-    """Draw what the probes reach without crossing a boundary: 3 K maps (N, h, w) in [0, 1].
+    everywhere_at: Tensor | None = None,
+) -> Tensor:
+    """Measure how far every pixel is from the weighted probes: (N, K, h, w).
 
-    Foreground twice, the second time with a wider reach, then background, which also starts from
-    everything outside the box; `spreads` is false where there is neither of these.
+    Args:
+        features: of the images.
+        probes_NP2: pixels of the padded input.
+        weights_NP: 0 or 1.
+        everywhere_at: pixels (N, h, w) that are starting points too.
     """
-    barriers_BKhw = fine_features(features).barriers_BKHW
     terrain = _terrain(features)
-    size = (barriers_BKhw.shape[-2], barriers_BKhw.shape[-1])
-    foreground, background = (seeds_at(probes_NP2 / GUIDANCE_STRIDE, w, size) for w in sides)
-    background = background.masked_fill(outside_Nhw, 0.0)
-    inside_NKhw = terrain.distances(foreground, features.owner_N)
-    if spreads:
-        beyond_NKhw = terrain.distances(background, features.owner_N)
-    else:
-        beyond_NKhw = background.unsqueeze(1).expand_as(inside_NKhw)
-    reach = torch.cat([inside_NKhw, inside_NKhw / WIDER, beyond_NKhw], dim=1).neg().exp()
-    return list(reach.unbind(1))
+    places_NP2 = probes_NP2 / GUIDANCE_STRIDE
+    if everywhere_at is None and places_NP2.shape[1] == 1:
+        return terrain.distances_from_point(places_NP2[:, 0], weights_NP[:, 0], features.owner_N)
+    seeds_Nhw = seeds_at(places_NP2, weights_NP, terrain.size)
+    if everywhere_at is not None:
+        seeds_Nhw = seeds_Nhw.masked_fill(everywhere_at, 0.0)
+    return terrain.distances(seeds_Nhw, features.owner_N)
 
 
 def _terrain(features: ImageFeatures) -> Terrain:
@@ -203,13 +258,15 @@ def sample(maps_BCHW: Tensor, points_NP2: Tensor, padded_size: tuple[int, int]) 
     Returns:
         (N, P, C).
     """
-    size_xy = points_NP2.new_tensor([padded_size[1], padded_size[0]])
-    grid = (2 * (points_NP2 + 0.5) / size_xy - 1).to(maps_BCHW.dtype)
-    if len(maps_BCHW) == 1:  # one image: all prompts' points are just more points
-        flat = F.grid_sample(maps_BCHW, grid.view(1, 1, -1, 2), "bilinear", "border", False)
-        return flat[0, :, 0].T.view(*grid.shape[:2], maps_BCHW.shape[1])
-    read = F.grid_sample(maps_BCHW, grid.unsqueeze(1), "bilinear", "border", False)
-    return read[:, :, 0].transpose(1, 2)
+    size_xy = constant(padded_size[::-1], points_NP2.device, points_NP2.dtype)
+    # In float32: half precision tells places apart by pixels only.
+    grid = (2 * (points_NP2 + 0.5) / size_xy - 1).float()
+    maps = maps_BCHW.float()
+    if len(maps) == 1:  # one image: all prompts' points are just more points
+        flat = F.grid_sample(maps, grid.view(1, 1, -1, 2), "bilinear", "border", False)
+        return flat[0, :, 0].T.view(*grid.shape[:2], maps.shape[1]).to(maps_BCHW.dtype)
+    read = F.grid_sample(maps, grid.unsqueeze(1), "bilinear", "border", False)
+    return read[:, :, 0].transpose(1, 2).to(maps_BCHW.dtype)
 
 
 def _probes(prompts: InputPrompts) -> tuple[Tensor, Tensor, Tensor]:
@@ -248,6 +305,12 @@ def _only_points(weights_NP: Tensor, prompts: InputPrompts) -> Tensor:
 
 def _best_similarity(maps_BCHW: Tensor, keys_NPC: Tensor, weights_NP: Tensor) -> Tensor:
     """Cosine of every pixel with the most similar weighted key, 0 without any: (N, H, W)."""
+    if keys_NPC.shape[1] == 1 and len(maps_BCHW) == 1:
+        return torch.einsum(
+            "nc,chw->nhw",
+            (keys_NPC * weights_NP.unsqueeze(2).to(keys_NPC.dtype))[:, 0],
+            maps_BCHW[0],
+        )
     if len(maps_BCHW) == 1:
         cosine = torch.einsum("npc,chw->nphw", keys_NPC, maps_BCHW[0])
     else:
@@ -255,6 +318,17 @@ def _best_similarity(maps_BCHW: Tensor, keys_NPC: Tensor, weights_NP: Tensor) ->
     off = (weights_NP == 0)[:, :, None, None]
     best = cosine.masked_fill(off, -1.0).amax(1)
     return best * (weights_NP.amax(1) > 0)[:, None, None]
+
+
+def _of_maps(weight: Tensor, count: int, foreground: list[int]) -> Tensor:
+    """Take the weights of the maps that are there; what the others would add is 0."""
+    return weight if weight.shape[1] == count else weight[:, foreground]
+
+
+def _in_rows(cells_Nhw4C: Tensor) -> Tensor:
+    """Put what `subpixels` made in rows of an image: a view (N, h, 2, w, 2, C)."""
+    N, h, w, _, C = cells_Nhw4C.shape
+    return cells_Nhw4C.view(N, h, w, 2, 2, C).transpose(2, 3)
 
 
 def _to_size(maps_NHW: Tensor, size: tuple[int, int]) -> Tensor:

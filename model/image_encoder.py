@@ -7,13 +7,19 @@ Shapes: B images, H W tokens along height and width, C channels, N heads, D chan
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.fast_linear import linear
+from model.host_memory import keep_freed_memory
 from model.layers import LayerNorm2d, TwoLayerMlp
+from model.relative_attention import attend_folded, attend_in_parts, relative_positions
 from model.types import ImageFeatures
+
+_TOKENS_AT_ONCE = 512  # their hidden layer fits the processor's cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +48,11 @@ class VitConfig:
 
 
 class VitEncoder(nn.Module):
-    """Pixels (B, 3, S, S) to features (B, out_dim, S/16, S/16)."""
+    """Pixels (B, 3, S, S) to features (B, out_dim, S/16, S/16).
+
+    The square's padding is computed like the photo: each of its tokens has a position of its own,
+    and global blocks attend to all of them, so none can be left out without changing the answer.
+    """
 
     def __init__(self, config: VitConfig, image_size: int, out_dim: int) -> None:
         super().__init__()
@@ -70,10 +80,18 @@ class VitEncoder(nn.Module):
             branch_scales_BL2: in training, from `drop_path_scales`; None leaves all branches as
                 they are, as inference does.
         """
+        if branch_scales_BL2 is None and on_cpu_without_gradients(pixels_B3HW):
+            keep_freed_memory()
+            each = [self._encode(image) for image in torch.split(pixels_B3HW, 1)]
+            return ImageFeatures(each[0] if len(each) == 1 else torch.cat(each))
+        return ImageFeatures(self._encode(pixels_B3HW, branch_scales_BL2))
+
+    def _encode(self, pixels_B3HW: Tensor, branch_scales_BL2: Tensor | None = None) -> Tensor:
         x_BHWC = self.patch_embed(pixels_B3HW) + self.pos_embed
         for i, block in enumerate(self.blocks):
             x_BHWC = block(x_BHWC, None if branch_scales_BL2 is None else branch_scales_BL2[:, i])
-        return ImageFeatures(self.neck(x_BHWC.permute(0, 3, 1, 2)))
+        out_BCHW: Tensor = self.neck(x_BHWC.permute(0, 3, 1, 2))
+        return out_BCHW
 
 
 class PatchEmbed(nn.Module):
@@ -84,9 +102,13 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(3, width, kernel_size=patch_size, stride=patch_size)
 
     def forward(self, pixels_B3HW: Tensor) -> Tensor:
-        """Return (B, H, W, C)."""
-        tokens: Tensor = self.proj(pixels_B3HW)
-        return tokens.permute(0, 2, 3, 1)
+        """Return (B, H, W, C): the convolution, which is one matrix product for all patches."""
+        B, _, height, width = pixels_B3HW.shape
+        side = self.proj.kernel_size[0]
+        H, W = height // side, width // side
+        patches = pixels_B3HW[:, :, : H * side, : W * side].reshape(B, 3, H, side, W, side)
+        patches_BHWP = patches.permute(0, 2, 4, 1, 3, 5).reshape(B, H, W, -1)
+        return linear(patches_BHWP, self.proj.weight.flatten(1), self.proj.bias)
 
 
 class Block(nn.Module):
@@ -95,27 +117,25 @@ class Block(nn.Module):
     def __init__(self, config: VitConfig, grid: int, window_size: int) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(config.width, eps=1e-6)
-        self.attn = Attention(config.width, config.heads, window_size or grid)
+        self.attn = Attention(config.width, config.heads, grid, window_size)
         self.norm2 = nn.LayerNorm(config.width, eps=1e-6)
         self.mlp = TwoLayerMlp(config.width, 4 * config.width, nn.GELU())
         self.window_size = window_size
 
     def forward(self, x_BHWC: Tensor, branch_scales_B2: Tensor | None = None) -> Tensor:
         """Apply attention and feed-forward with residuals; scale both branches of each image."""
-        normed = self.norm1(x_BHWC)
-        if self.window_size:
-            height, width = x_BHWC.shape[1:3]
-            windows = split_windows(normed, self.window_size)
-            attended = merge_windows(self.attn(windows), self.window_size, height, width)
-        else:
-            attended = self.attn(normed)
-        if branch_scales_B2 is None:
-            x_BHWC = x_BHWC + attended
-            out: Tensor = x_BHWC + self.mlp(self.norm2(x_BHWC))
-        else:
+        attended = self.attn(self.norm1(x_BHWC))
+        if branch_scales_B2 is not None:
             attention_scale, mlp_scale = branch_scales_B2[:, :, None, None, None].unbind(1)
             x_BHWC = x_BHWC + attention_scale * attended
-            out = x_BHWC + mlp_scale * self.mlp(self.norm2(x_BHWC))
+            scaled: Tensor = x_BHWC + mlp_scale * self.mlp(self.norm2(x_BHWC))
+            return scaled
+        x_BHWC = (x_BHWC + attended).contiguous()
+        if on_cpu_without_gradients(x_BHWC):
+            for tokens_TC in torch.split(x_BHWC.view(-1, x_BHWC.shape[-1]), _TOKENS_AT_ONCE):
+                tokens_TC += self.mlp(self.norm2(tokens_TC))
+            return x_BHWC
+        out: Tensor = x_BHWC + self.mlp(self.norm2(x_BHWC))
         return out
 
 
@@ -138,48 +158,81 @@ def drop_path_scales(uniform_BL2: Tensor, rate: float) -> Tensor:
 class Attention(nn.Module):
     """Multi-head self-attention over a grid, with relative positions by row and by column.
 
-    Queries are taken in chunks, so that a bias for all pairs of tokens is never in memory at once:
-    for vit_b at 1024 px that is 200 MB in place of 800 MB.
+    A window size above 0 cuts the grid into windows that attend within themselves. They start at
+    the upper left; those that overhang the grid to the right and below see zeros there, as tokens
+    that count like any other.
     """
 
-    _QUERY_CHUNK = 1024
-
-    def __init__(self, width: int, heads: int, grid: int) -> None:
+    def __init__(self, width: int, heads: int, grid: int, window_size: int = 0) -> None:
         super().__init__()
         head_dim = width // heads
         self.heads = heads
+        self.window_size = window_size
         self.qkv = nn.Linear(width, 3 * width)
         self.proj = nn.Linear(width, width)
-        self.rel_pos_h = nn.Parameter(torch.zeros(2 * grid - 1, head_dim))
-        self.rel_pos_w = nn.Parameter(torch.zeros(2 * grid - 1, head_dim))
+        self.rel_pos_h = nn.Parameter(torch.zeros(2 * (window_size or grid) - 1, head_dim))
+        self.rel_pos_w = nn.Parameter(torch.zeros(2 * (window_size or grid) - 1, head_dim))
 
     def forward(self, x_BHWC: Tensor) -> Tensor:
         """Attend within each of the B grids."""
+        if on_cpu_without_gradients(x_BHWC):
+            return self._forward_in_parts(x_BHWC)
+        if not self.window_size:
+            return self._forward_at_once(x_BHWC)
+        attended = self._forward_at_once(split_windows(x_BHWC, self.window_size))
+        return merge_windows(attended, self.window_size, *x_BHWC.shape[1:3])
+
+    def _forward_at_once(self, x_BHWC: Tensor) -> Tensor:
         B, H, W, C = x_BHWC.shape
-        qkv = self.qkv(x_BHWC).view(B, H * W, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        q_BNTD, k_BNTD, v_BNTD = qkv.unbind(0)
-        rows_HHD = relative_positions(self.rel_pos_h, H)
-        columns_WWD = relative_positions(self.rel_pos_w, W)
-        q_BNHWD = q_BNTD.reshape(B, self.heads, H, W, -1)
-        rows_per_chunk = max(1, self._QUERY_CHUNK // W)
-        chunks = []
-        for top in range(0, H, rows_per_chunk):
-            q = q_BNHWD[:, :, top : top + rows_per_chunk]
-            by_row = torch.einsum("bnhwd,hkd->bnhwk", q, rows_HHD[top : top + rows_per_chunk])
-            by_column = torch.einsum("bnhwd,wkd->bnhwk", q, columns_WWD)
-            bias = (by_row.unsqueeze(-1) + by_column.unsqueeze(-2)).flatten(4).flatten(2, 3)
-            chunks.append(
-                F.scaled_dot_product_attention(q.flatten(2, 3), k_BNTD, v_BNTD, attn_mask=bias)
-            )
-        x_BTC = torch.cat(chunks, dim=2).transpose(1, 2).reshape(B, H * W, C)
-        out: Tensor = self.proj(x_BTC).view(B, H, W, C)
+        qkv = self.qkv(x_BHWC).view(B, H, W, 3, self.heads, -1).permute(3, 0, 4, 1, 2, 5)
+        q_BNHWD, k_BNHWD, v_BNHWD = qkv.unbind(0)
+        attended_BNHWD = attend_folded(q_BNHWD, k_BNHWD, v_BNHWD, *self._positions(H, W))
+        out: Tensor = self.proj(attended_BNHWD.permute(0, 2, 3, 1, 4).reshape(B, H, W, C))
         return out
 
+    def _forward_in_parts(self, x_BHWC: Tensor) -> Tensor:
+        """Do the same window by window; tokens of the overhang are keys but never queries."""
+        B, H, W, C = x_BHWC.shape
+        height, width = (self.window_size or side for side in (H, W))
+        biases = self.qkv.bias.chunk(3)
+        q, k, v = (
+            linear(x_BHWC, weight, bias)
+            for weight, bias in zip(self.qkv.weight.chunk(3), biases, strict=True)
+        )
+        k, v = _overhang(k, biases[1], height, width), _overhang(v, biases[2], height, width)
+        q_BHWND, k_BHWND, v_BHWND = (x.view(*x.shape[:3], self.heads, -1) for x in (q, k, v))
+        attended = torch.empty_like(q_BHWND)
+        rows, columns = self._positions(height, width)
+        for image, top, left in product(range(B), range(0, H, height), range(0, W, width)):
+            window = (image, slice(top, top + height), slice(left, left + width))
+            h, w = q_BHWND[window].shape[:2]
+            attended[window] = attend_in_parts(
+                q_BHWND[window], k_BHWND[window], v_BHWND[window], rows[:h], columns[:w]
+            )
+        return linear(attended.view(B, H, W, C), self.proj.weight, self.proj.bias)
 
-def relative_positions(table: Tensor, size: int) -> Tensor:
-    """Spread a table of 2*size - 1 offsets over all (query, key) pairs: (size, size, D)."""
-    position = torch.arange(size, device=table.device)
-    return table[position[:, None] - position[None, :] + (size - 1)]
+    def _positions(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        return (
+            relative_positions(self.rel_pos_h, height),
+            relative_positions(self.rel_pos_w, width),
+        )
+
+
+def on_cpu_without_gradients(x: Tensor) -> bool:
+    """Whether to work in parts that fit the cache, which saves nothing elsewhere."""
+    return (
+        x.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    )
+
+
+def _overhang(x_BHWC: Tensor, value_C: Tensor, height: int, width: int) -> Tensor:
+    """Make a grid's sides multiples of a window's, filled with what zeros are mapped to."""
+    B, H, W, C = x_BHWC.shape
+    if H % height == 0 and W % width == 0:
+        return x_BHWC
+    padded = value_C.expand(B, H + -H % height, W + -W % width, C).clone()
+    padded[:, :H, :W] = x_BHWC
+    return padded
 
 
 def split_windows(x_BHWC: Tensor, size: int) -> Tensor:

@@ -8,6 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.fast_linear import Activation, linear
+
+_NAMES: dict[type[nn.Module], Activation] = {nn.ReLU: "relu", nn.GELU: "gelu"}
+
 
 class LayerNorm2d(nn.Module):
     """Layer norm over the channels of a BCHW map."""
@@ -20,9 +24,27 @@ class LayerNorm2d(nn.Module):
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
         """Normalise every pixel's channels."""
-        centred = x_BCHW - x_BCHW.mean(1, keepdim=True)
-        deviation = (centred.square().mean(1, keepdim=True) + self.eps).sqrt()
-        return self.weight[:, None, None] * (centred / deviation) + self.bias[:, None, None]
+        return self.rows(x_BCHW.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    def rows(self, x: Tensor) -> Tensor:
+        """Normalise the last axis: for maps whose channels come last."""
+        return F.layer_norm(x, self.weight.shape, self.weight, self.bias, self.eps)
+
+
+def subpixels(x: Tensor, layer: nn.ConvTranspose2d, activation: Activation = "none") -> Tensor:
+    """Make 2 x 2 pixels of each: (..., in) to (..., 4, out), the upper two first.
+
+    A transposed convolution whose kernels of 2 are 2 apart is a matrix product, as long as nobody
+    asks for the pixels in rows of an image.
+
+    Args:
+        x: channels last.
+        layer: kernel 2, stride 2.
+        activation: what follows.
+    """
+    weight = layer.weight.permute(2, 3, 1, 0).reshape(-1, layer.in_channels)
+    bias = None if layer.bias is None else layer.bias.repeat(4)
+    return linear(x, weight, bias, activation).view(*x.shape[:-1], 4, layer.out_channels)
 
 
 class TwoLayerMlp(nn.Module):
@@ -36,8 +58,9 @@ class TwoLayerMlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., dim) to (..., dim)."""
-        out: Tensor = self.lin2(self.act(self.lin1(x)))
-        return out
+        activation = _NAMES[type(self.act)]
+        hidden = linear(x, self.lin1.weight, self.lin1.bias, activation)
+        return linear(hidden, self.lin2.weight, self.lin2.bias)
 
 
 class HeadMlp(nn.Module):
@@ -50,7 +73,7 @@ class HeadMlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in_dim) to (..., out_dim)."""
-        for layer in self.layers[:-1]:
-            x = F.relu(layer(x))
-        out: Tensor = self.layers[-1](x)
-        return out
+        *hidden, last = (layer for layer in self.layers if isinstance(layer, nn.Linear))
+        for layer in hidden:
+            x = linear(x, layer.weight, layer.bias, "relu")
+        return linear(x, last.weight, last.bias)

@@ -27,8 +27,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.compact_encoder import FineFeatures
-from model.image_encoder import Attention, Block, VitConfig, VitEncoder, relative_positions
+from model.image_encoder import Attention, Block, VitConfig, VitEncoder
 from model.processes import Rows
+from model.relative_attention import relative_positions
 from model.sam import Sam, SamConfig
 from model.step_loop import ImageBatches, OnLog, StepConfig, run_steps, to_pixels
 from model.types import ImageFeatures

@@ -8,7 +8,7 @@ was trained on, to the bit, on every device and without Pillow.
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.types import Frame, InputPrompts, Prompts
+from model.transfers import upload
+from model.types import BACKGROUND, Frame, InputPrompts, Prompts
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
@@ -62,13 +63,18 @@ def preprocess(image_HWC3: NDArray[np.uint8], frame: Frame, device: torch.device
         raise ValueError(
             f"expected an RGB image as (H, W, 3) uint8; got {image_HWC3.shape} {image_HWC3.dtype}"
         )
-    pixels = torch.from_numpy(np.require(image_HWC3, requirements=("C", "W"))).to(device)
+    pixels = upload(torch.from_numpy(np.require(image_HWC3, requirements=("C", "W"))), device)
     pixels = resize_bilinear_uint8(pixels, frame.input_size)
-    mean = torch.tensor(PIXEL_MEAN, device=device)
-    std = torch.tensor(PIXEL_STD, device=device)
+    mean, std = _mean_and_std(device)
     normalised = ((pixels - mean) / std).permute(2, 0, 1)
     (height, width), (padded_height, padded_width) = frame.input_size, frame.padded_size
     return F.pad(normalised, (0, padded_width - width, 0, padded_height - height))
+
+
+@cache
+def _mean_and_std(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Copied to a device once: such a copy waits for all that the device was given before."""
+    return torch.tensor(PIXEL_MEAN, device=device), torch.tensor(PIXEL_STD, device=device)
 
 
 def to_input_frame(prompts: Prompts, frame: Frame, device: torch.device) -> InputPrompts:
@@ -85,16 +91,17 @@ def to_input_frame(prompts: Prompts, frame: Frame, device: torch.device) -> Inpu
     )
 
     def tensor(array: NDArray[np.float64]) -> Tensor:
-        return torch.from_numpy(array).to(device, precision)
+        return upload(torch.from_numpy(array), device, precision)
 
     points, labels, boxes = prompts.points_xy, prompts.point_labels, prompts.boxes_xyxy
     return InputPrompts(
         points_NK2=None if points is None else tensor(points * scale_xy),
-        labels_NK=None if labels is None else torch.tensor(labels, device=device),
+        labels_NK=None if labels is None else upload(torch.tensor(labels), device),
         boxes_N4=None if boxes is None else tensor(boxes * np.tile(scale_xy, 2)),
         mask_logits_N1hw=None
         if prompts.mask_logits is None
         else prompts.mask_logits.to(device, torch.float32),
+        has_background=labels is not None and bool((labels == BACKGROUND).any()),
     )
 
 
@@ -109,29 +116,40 @@ def resize_bilinear_uint8(image_HWC: Tensor, size: tuple[int, int]) -> Tensor:
         (height, width, C) uint8.
     """
     height, width = size
+    strip_px = _STRIP_PX if image_HWC.device.type == "cpu" else max(image_HWC.shape)
     if width != image_HWC.shape[1]:
-        strips = torch.split(image_HWC, _STRIP_PX, dim=0)
-        image_HWC = torch.cat([_resample(strip, 1, width) for strip in strips], dim=0)
+        strips = torch.split(image_HWC.transpose(0, 1), strip_px, dim=1)
+        image_HWC = torch.cat([_resample(strip, width).transpose(0, 1) for strip in strips])
     if height != image_HWC.shape[0]:
-        strips = torch.split(image_HWC, _STRIP_PX, dim=1)
-        image_HWC = torch.cat([_resample(strip, 0, height) for strip in strips], dim=1)
+        strips = torch.split(image_HWC, strip_px, dim=1)
+        image_HWC = torch.cat([_resample(strip, height) for strip in strips], dim=1)
     return image_HWC
 
 
-def _resample(image_HWC: Tensor, axis: int, out_size: int) -> Tensor:
-    first, weights = _triangle_filter(image_HWC.shape[axis], out_size)
-    shape = [1, 1, 1]
-    shape[axis] = out_size
-    last = image_HWC.shape[axis] - 1
-    total: Tensor | int = 1 << (_FIXED_POINT_BITS - 1)  # rounds to the nearest
-    for tap in range(weights.shape[1]):
-        index = torch.from_numpy(np.minimum(first + tap, last)).to(image_HWC.device)
-        weight = torch.from_numpy(weights[:, tap]).to(image_HWC.device).view(shape)
-        total = image_HWC.index_select(axis, index).to(torch.int32).mul_(weight).add_(total)
-    return (torch.as_tensor(total) >> _FIXED_POINT_BITS).clamp_(0, 255).to(torch.uint8)
+def _resample(lines_LPC: Tensor, out_lines: int) -> Tensor:
+    """Resize along the first axis: whole lines are gathered faster than single pixels."""
+    taps = _taps(lines_LPC.shape[0], out_lines, lines_LPC.device)
+    lines_LQ = lines_LPC.reshape(len(lines_LPC), -1).to(torch.int32)
+    total = lines_LQ.new_full((out_lines, lines_LQ.shape[1]), 1 << (_FIXED_POINT_BITS - 1))
+    for index, weight in taps:
+        total.addcmul_(lines_LQ.index_select(0, index), weight)
+    resized = (total >> _FIXED_POINT_BITS).clamp_(0, 255).to(torch.uint8)
+    return resized.view(out_lines, *lines_LPC.shape[1:])
 
 
 @lru_cache(maxsize=64)
+def _taps(in_size: int, out_size: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+    """Return the input line and the weight (out_size, 1) that each tap gives an output line."""
+    first, weights = _triangle_filter(in_size, out_size)
+    return [
+        (
+            torch.from_numpy(np.minimum(first + tap, in_size - 1)).to(device),
+            torch.from_numpy(weights[:, tap, None]).to(device),
+        )
+        for tap in range(weights.shape[1])
+    ]
+
+
 def _triangle_filter(in_size: int, out_size: int) -> tuple[NDArray[np.int64], NDArray[np.int32]]:
     """Return, for each output pixel, its first input pixel and the fixed-point weights from there.
 
@@ -151,4 +169,6 @@ def _triangle_filter(in_size: int, out_size: int) -> tuple[NDArray[np.int64], ND
     # Pillow sums the weights one after the other; np.sum would pair them and round differently.
     total = np.add.accumulate(weights, axis=1)[:, -1:]
     weights = weights * (1.0 / total)
-    return first, np.floor(weights * (1 << _FIXED_POINT_BITS) + 0.5).astype(np.int32)
+    fixed = np.floor(weights * (1 << _FIXED_POINT_BITS) + 0.5).astype(np.int32)
+    used = int(np.flatnonzero(fixed.any(axis=0))[-1]) + 1
+    return first, fixed[:, :used]

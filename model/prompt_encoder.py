@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from model.layers import LayerNorm2d
+from model.transfers import constant
 from model.types import BACKGROUND, FOREGROUND, PADDING, EncodedPrompts, ImageFeatures, InputPrompts
 
 
@@ -67,7 +68,7 @@ class PromptEncoder(nn.Module):
         return encoded.permute(2, 0, 1).unsqueeze(0).to(weight.dtype)
 
     def _positions(self, points: Tensor, padded_size: tuple[int, int]) -> Tensor:
-        size_xy = points.new_tensor([padded_size[1], padded_size[0]])
+        size_xy = constant(padded_size[::-1], points.device, points.dtype)
         encoded: Tensor = self.pe_layer((points + 0.5) / size_xy)
         return encoded.to(self.not_a_point_embed.weight.dtype)
 

@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from model.compact_encoder import CompactConfig, CompactEncoder
 from model.guidance import GuidedMaskDecoder, GuidedPromptEncoder
+from model.host_memory import keep_freed_memory
 from model.image_encoder import VitConfig, VitEncoder
 from model.mask_decoder import MaskDecoder
 from model.preprocess import input_frame, preprocess, to_input_frame
@@ -178,6 +179,7 @@ class Sam(nn.Module):
         Returns:
             One embedding per image, in the order given.
         """
+        keep_freed_memory()
         frames = [self.frame(image.shape[:2]) for image in images]
         by_size: dict[tuple[int, int], list[int]] = defaultdict(list)
         for i, frame in enumerate(frames):

@@ -190,12 +190,15 @@ class InputPrompts:
         labels_NK: 1 foreground, 0 background, -1 padding.
         boxes_N4: XYXY in pixels of the padded input, or None.
         mask_logits_N1hw: earlier logits, or None.
+        has_background: whether a label is background; None where only the tensors know, and to ask
+            them would wait for the device.
     """
 
     points_NK2: Tensor | None
     labels_NK: Tensor | None
     boxes_N4: Tensor | None
     mask_logits_N1hw: Tensor | None
+    has_background: bool | None = None
 
     def __len__(self) -> int:
         """Return N."""

@@ -8,7 +8,7 @@ output row depends on three low-resolution rows at most, and columns likewise.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -95,7 +95,7 @@ def _upsampled_blocks(
     Yields:
         Which rows of the image, and their logits (..., rows, region's columns).
     """
-    first_H, weights_3H = _reach_of(frame, 0, low_res.device)
+    first_H, weights_3H = axis_reach(frame, 0, low_res.device)
     columns = _column_weights(frame, low_res.device)[:, region.x0 : region.x1]
     top, bottom = _reached_rows(frame, region, low_res.shape[-2])
     wide = low_res[..., top:bottom, :].float() @ columns
@@ -183,6 +183,49 @@ def upsample_window(
     return patch
 
 
+def upsample_points(
+    logits_Mhw: NDArray[np.float32],
+    frame: Frame,
+    mask_K: NDArray[np.int64],
+    y_K: NDArray[np.int64],
+    x_K: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """Upsample K single pixels of the image, each of one of M masks.
+
+    Returns:
+        (K,) float32: bit for bit what `upsample_window` has there.
+    """
+    height, width = frame.original_size
+    rows, columns = _region_taps(frame, Region(0, height, 0, width))
+    (low_y, input_y), (low_x, input_x) = rows.steps, columns.steps
+
+    def low(y: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.float32]:
+        found: NDArray[np.float32] = logits_Mhw[
+            mask_K, y + rows.window.start, x + columns.window.start
+        ]
+        return found
+
+    def widened(y: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.float32]:
+        return _between(low_x, x, lambda source: low(y, source))
+
+    def at_input(y: NDArray[np.int64], x: NDArray[np.int64]) -> NDArray[np.float32]:
+        return _between(low_y, y, lambda source: widened(source, x))
+
+    def widened_again(y: NDArray[np.int64]) -> NDArray[np.float32]:
+        return _between(input_x, x_K, lambda source: at_input(y, source))
+
+    return _between(input_y, y_K, widened_again)
+
+
+def _between(
+    taps: _Taps,
+    at_K: NDArray[np.int64],
+    value_of: Callable[[NDArray[np.int64]], NDArray[np.float32]],
+) -> NDArray[np.float32]:
+    left = value_of(taps.left[at_K]) * taps.weight_left[at_K]
+    return left + value_of(taps.right[at_K]) * taps.weight_right[at_K]
+
+
 def _region_taps(frame: Frame, region: Region) -> tuple[_AxisTaps, _AxisTaps]:
     spans = (region.y0, region.y1), (region.x0, region.x1)
     rows, columns = (
@@ -230,7 +273,7 @@ def _axis_taps(
 
 
 @lru_cache(maxsize=32)
-def _reach_of(frame: Frame, axis: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def axis_reach(frame: Frame, axis: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Compose both interpolations of an axis: out[i] = sum over t of weights[t, i] low[first[i]+t].
 
     Returns:
@@ -251,8 +294,8 @@ def _reach_of(frame: Frame, axis: int, device: torch.device) -> tuple[Tensor, Te
 
 @lru_cache(maxsize=32)
 def _column_weights(frame: Frame, device: torch.device) -> Tensor:
-    """Return what `_reach_of` has for columns as a matrix (w, W)."""
-    first_W, weights_3W = _reach_of(frame, 1, device)
+    """Return what `axis_reach` has for columns as a matrix (w, W)."""
+    first_W, weights_3W = axis_reach(frame, 1, device)
     width = frame.padded_size[1] // LOW_RES_STRIDE
     columns_Ww = weights_3W.new_zeros(len(first_W), width)
     for tap in range(3):

@@ -3,6 +3,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -395,3 +397,13 @@ def test_weights_that_are_not_finite_are_not_written(tmp_path: Path) -> None:
 def test_the_bundled_weights_are_finite() -> None:
     tensors = build_sam("bundled", device="cpu").state_dict().values()
     assert all(torch.isfinite(t).all() for t in tensors if t.is_floating_point())
+
+
+def test_loading_draws_nothing_and_so_imports_no_compiler() -> None:
+    code = (
+        "import sys; from model import build_sam; build_sam('bundled', device='cpu')\n"
+        "found = {'torch._dynamo', 'sympy'} & set(sys.modules)\n"
+        "sys.exit(f'imported {found}' if found else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

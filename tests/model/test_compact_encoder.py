@@ -31,6 +31,12 @@ def test_levels_are_at_strides_16_8_and_4(encoder: CompactEncoder, size: tuple[i
     ]
 
 
+def test_channels_come_last_in_memory_as_prompting_wants_them(encoder: CompactEncoder) -> None:
+    features = encoder(torch.randn(2, 3, 64, 96))
+    for level in (features.coarse_BCHW, *features.fine_BCHW):
+        assert level.is_contiguous(memory_format=torch.channels_last)
+
+
 def test_affinities_are_unit_vectors(encoder: CompactEncoder) -> None:
     fine = encoder(torch.randn(1, 3, 64, 96)).fine_BCHW
     for affinity in (fine.affinity8_BCHW, fine.affinity4_BCHW):

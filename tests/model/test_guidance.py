@@ -1,13 +1,26 @@
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from engine.images import decode_image
+from model import Prompts, build_sam, prompt_groups
 from model.compact_encoder import FineFeatures
-from model.guidance import GuidedMaskDecoder, GuidedPromptEncoder, guidance_maps, sample
-from model.types import EncodedPrompts, ImageFeatures, InputPrompts
+from model.guidance import (
+    GuidedMaskDecoder,
+    GuidedPromptEncoder,
+    foreground_maps,
+    guidance_maps,
+    sample,
+)
+from model.preprocess import to_input_frame
+from model.reachability import Terrain, seeds_at
+from model.types import EncodedPrompts, ImageFeatures, InputPrompts, ScoredPrompts
 from tests.model.small_models import draw_weights
 
 PADDED = (64, 96)
@@ -48,9 +61,16 @@ def points(*xy_labels: tuple[float, float, int]) -> InputPrompts:
 def guidance(encoder: GuidedPromptEncoder, prompts: InputPrompts) -> Tensor:
     encoded: EncodedPrompts = encoder(prompts, features(), PADDED)
     assert encoded.guidance_NGhw is not None
-    assert encoded.guidance_NGhw.shape == (len(prompts), guidance_maps(BARRIERS), 16, 24)
     assert encoded.dense_NCHW.shape == (len(prompts), 16, 4, 6)
-    return encoded.guidance_NGhw
+    return all_maps(encoded.guidance_NGhw)
+
+
+def all_maps(drawn_NGhw: Tensor) -> Tensor:
+    """Put 0 where maps were left out."""
+    N, count, height, width = drawn_NGhw.shape
+    maps = torch.zeros(N, guidance_maps(BARRIERS), height, width)
+    maps[:, slice(None) if count == maps.shape[1] else foreground_maps(BARRIERS)] = drawn_NGhw
+    return maps
 
 
 def test_samples_are_read_at_pixel_centres_with_one_image_or_several() -> None:
@@ -148,6 +168,95 @@ def test_prompts_of_several_images_look_at_their_own(encoder: GuidedPromptEncode
         alone = encoder(own, both.of_image(image), PADDED)
         torch.testing.assert_close(together.sparse_NTC[n], alone.sparse_NTC[0])
         torch.testing.assert_close(together.dense_NCHW[n], alone.dense_NCHW[0])
+
+
+def scored_prompts(prompts: int) -> tuple[GuidedMaskDecoder, ScoredPrompts]:
+    """Score clicks whose image tokens and tokens are drawn at random."""
+    decoder = GuidedMaskDecoder(16, BARRIERS, heads=4, depth=1, mlp_dim=16)
+    draw_weights(decoder, 3)
+    generator = torch.Generator().manual_seed(4)
+    scored = ScoredPrompts(
+        iou_N4=torch.zeros(prompts, 4),
+        mask_tokens_N4C=torch.randn(prompts, 4, 16, generator=generator),
+        image_NCHW=torch.randn(prompts, 16, 4, 6, generator=generator),
+        features=features(),
+        guidance_NGhw=torch.rand(prompts, guidance_maps(BARRIERS), 16, 24, generator=generator),
+    )
+    return decoder.requires_grad_(False), scored
+
+
+def plain_logits(decoder: GuidedMaskDecoder, scored: ScoredPrompts) -> Tensor:
+    """Draw with the convolutions as they are written down."""
+    assert scored.guidance_NGhw is not None
+    fine = FineFeatures(*scored.features.fine_BCHW)
+    to_stride8, to_stride4 = decoder.output_upscaling
+    x = F.relu(to_stride8(scored.image_NCHW) + fine.canvas8_BCHW)
+    guidance_NGhw = all_maps(scored.guidance_NGhw)
+    x = F.relu(to_stride4(x) + fine.canvas4_BCHW + decoder.from_guidance(guidance_NGhw))
+    x = F.relu(decoder.refine(x) + x)
+    tokens = scored.mask_tokens_N4C
+    brushes = [mlp(tokens[:, i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)]
+    return torch.einsum("nmc,nchw->nmhw", torch.stack(brushes, dim=1), x)
+
+
+@pytest.mark.parametrize(
+    "chosen", [slice(None), slice(1, 3), torch.tensor([4, 0]), torch.tensor([], dtype=torch.long)]
+)
+def test_drawing_by_products_of_matrices_is_what_the_convolutions_draw(
+    chosen: slice | Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoder, scored = scored_prompts(5)
+    wanted = plain_logits(decoder, scored)[chosen]
+    monkeypatch.setattr(prompt_groups, "_BYTES_AT_ONCE", 2 * scored.image_NCHW[0].nbytes)
+    with torch.inference_mode():
+        drawn = decoder.draw(scored, chosen)
+    torch.testing.assert_close(drawn, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_maps_left_out_add_nothing_to_what_is_made_of_the_others(
+    encoder: GuidedPromptEncoder,
+) -> None:
+    decoder, _ = scored_prompts(1)
+    xy = torch.tensor([[[41.5, 21.5]], [[9.5, 45.5]]])
+    mixed = InputPrompts(xy, torch.tensor([[1], [0]]), None, None)  # the second needs all maps
+    alone = InputPrompts(xy[:1], torch.tensor([[1]]), None, None)
+    logits, dense, counts = [], [], []
+    for prompts in (mixed, alone):
+        encoded = encoder(prompts, features(), PADDED)
+        assert encoded.guidance_NGhw is not None
+        counts.append(encoded.guidance_NGhw.shape[1])
+        dense.append(encoded.dense_NCHW[0])
+        scored = decoder.score(features(), torch.zeros(1, 16, 4, 6), encoded)
+        logits.append(decoder.draw(scored)[0])
+    assert counts == [guidance_maps(BARRIERS), len(foreground_maps(BARRIERS))]
+    torch.testing.assert_close(*dense, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(*logits, rtol=1e-5, atol=1e-5)
+
+
+def test_the_bundled_models_masks_are_those_of_the_plain_operators(
+    data_pack: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def swept(self: Terrain, points_N2: Tensor, weights_N: Tensor, owner_N: None) -> Tensor:
+        seeds = seeds_at(points_N2[:, None], weights_N[:, None], self.size)
+        return self.distances(seeds, owner_N)
+
+    sam = build_sam("bundled").requires_grad_(False)
+    decoder = sam.mask_decoder
+    assert isinstance(decoder, GuidedMaskDecoder)
+    rng = np.random.default_rng(0)
+    for photo in sorted((data_pack / "coco_subset" / "images").glob("*.jpg"))[:2]:
+        embedding = sam.encode(decode_image(photo.read_bytes()))
+        height, width = embedding.frame.original_size
+        points = rng.uniform(0, 1, (24, 1, 2)) * (width, height)
+        prompts = Prompts(points_xy=points, point_labels=np.ones((24, 1), dtype=np.int64))
+        fast = sam.draw(sam.score(embedding, prompts))
+        given = to_input_frame(prompts, embedding.frame, sam.device)
+        with monkeypatch.context() as patched, torch.enable_grad():  # no oneDNN operators, then
+            patched.setattr(Terrain, "distances_from_point", swept)
+            scored = sam.score_input(embedding.features, given, embedding.frame.padded_size)
+            plain = plain_logits(decoder, scored)
+        torch.testing.assert_close(fast, plain, rtol=1e-4, atol=1e-3)
+        assert torch.equal(fast > 0, plain > 0)
 
 
 def test_the_decoder_refuses_prompts_without_guidance() -> None:

@@ -5,13 +5,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model import image_encoder
 from model.image_encoder import (
     Attention,
+    Block,
+    PatchEmbed,
     VitConfig,
     VitEncoder,
     drop_path_scales,
     merge_windows,
-    relative_positions,
     split_windows,
 )
 from tests.model.small_models import SMALL_VIT, draw_weights
@@ -36,34 +38,37 @@ def test_windows_are_in_reading_order_and_padded_with_zeros() -> None:
     assert windows[2].tolist() == [[9, 10], [0, 0]]
 
 
-def test_relative_positions_depend_on_query_minus_key() -> None:
-    table = torch.arange(7.0).unsqueeze(1)
-    spread = relative_positions(table, 4)[..., 0]
-    for query in range(4):
-        for key in range(4):
-            assert spread[query, key] == query - key + 3
-
-
-@torch.no_grad()
-def test_attention_is_the_plain_formula_and_the_same_in_any_number_of_chunks(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    heads, grid, width = 2, 6, 8
-    attention = Attention(width, heads, grid)
+@pytest.mark.parametrize(("grid", "window"), [(6, 0), (6, 3), (7, 3), (8, 5), (3, 5)])
+def test_attention_in_parts_is_attention_at_once(grid: int, window: int) -> None:
+    attention = Attention(12, 3, grid, window)
     draw_weights(attention, 1)
-    x = torch.randn(2, grid, grid, width, generator=torch.Generator().manual_seed(2))
-    q, k, v = attention.qkv(x).view(2, grid * grid, 3, heads, -1).permute(2, 0, 3, 1, 4)
-    scores = q @ k.transpose(-1, -2) / (width // heads) ** 0.5
-    for i in range(grid * grid):
-        for j in range(grid * grid):
-            row = attention.rel_pos_h[i // grid - j // grid + grid - 1]
-            column = attention.rel_pos_w[i % grid - j % grid + grid - 1]
-            scores[:, :, i, j] += q[:, :, i] @ (row + column)
-    mixed = (scores.softmax(-1) @ v).transpose(1, 2).reshape(2, grid, grid, width)
-    wanted = attention.proj(mixed)
-    for chunk in (1, 7, 12, 1024):
-        monkeypatch.setattr(Attention, "_QUERY_CHUNK", chunk)
-        torch.testing.assert_close(attention(x), wanted, rtol=1e-4, atol=1e-5)
+    x = torch.randn(2, grid, grid, 12, generator=torch.Generator().manual_seed(2))
+    wanted = attention(x)
+    assert wanted.requires_grad
+    with torch.no_grad():
+        torch.testing.assert_close(attention(x), wanted.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_patches_are_embedded_as_by_the_convolution() -> None:
+    embed = PatchEmbed(4, 10)
+    draw_weights(embed, 11)
+    pixels = torch.randn(2, 3, 16, 14, generator=torch.Generator().manual_seed(12))
+    wanted = embed.proj(pixels).permute(0, 2, 3, 1)
+    torch.testing.assert_close(embed(pixels), wanted, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("window", [0, 5])
+def test_a_block_in_parts_is_the_block_at_once_and_leaves_its_input_alone(
+    window: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_encoder, "_TOKENS_AT_ONCE", 10)
+    block = Block(VitConfig(width=16, depth=1, heads=2), 7, window)
+    draw_weights(block, 13)
+    x = torch.randn(2, 16, 7, 7, generator=torch.Generator().manual_seed(14)).permute(0, 2, 3, 1)
+    wanted, kept = block(x).detach(), x.clone()
+    with torch.inference_mode():
+        torch.testing.assert_close(block(x), wanted, rtol=1e-5, atol=1e-5)
+    assert torch.equal(x, kept)
 
 
 @torch.no_grad()

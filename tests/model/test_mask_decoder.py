@@ -36,7 +36,9 @@ def test_every_prompt_gets_four_masks_at_four_times_the_grid(
 
 def test_a_mask_is_the_product_of_its_brush_and_the_canvas(decoder: MaskDecoder) -> None:
     scored = score(decoder, 2)
-    canvas = decoder.output_upscaling(scored.image_NCHW)
+    canvas = scored.image_NCHW
+    for layer in decoder.output_upscaling:
+        canvas = layer(canvas)
     logits = decoder.draw(scored)
     for n in range(2):
         for m, mlp in enumerate(decoder.output_hypernetworks_mlps):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor
 
-from model.reachability import FAR, ROUNDS, Terrain, seeds_at
+from model.reachability import FAR, ROUNDS, Terrain, _running_minimum, seeds_at
 
 OPEN, WALL = -20.0, 20.0
 
@@ -105,3 +105,48 @@ def test_costs_learn_from_what_was_reached() -> None:
     Terrain.from_logits(logits).distances(seeds, None)[0, 0, 5, 5].backward()  # type: ignore[no-untyped-call]
     assert logits.grad is not None
     assert float(logits.grad.sum()) == pytest.approx(0.5 * 10, rel=1e-4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(0, 10_000), st.integers(1, 3), st.sampled_from([1, 2, 5, 8, 12, 24]), st.booleans()
+)
+def test_a_running_minimum_in_blocks_is_that_of_torch_bit_for_bit(
+    seed: int, prompts: int, length: int, reverse: bool
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(prompts, 2, length, 3, generator=generator)
+    wanted = torch.cummin(x.flip(2) if reverse else x, 2).values
+    wanted = wanted.flip(2) if reverse else wanted
+    assert torch.equal(_running_minimum(x.clone(), reverse=reverse), wanted)
+
+
+@pytest.mark.parametrize("owned", [False, True])
+def test_a_lone_seeds_first_round_is_what_sweeping_gives(owned: bool) -> None:
+    generator = torch.Generator().manual_seed(3)
+    terrain = Terrain.from_logits(torch.randn(2 if owned else 1, 2, 16, 24, generator=generator))
+    points = torch.rand(7, 2, generator=generator) * torch.tensor([30.0, 20.0]) - 2
+    weights = torch.tensor([1.0, 1, 0, 1, 1, 1, 1])
+    owner = torch.tensor([1, 0, 1, 1, 0, 0, 1]) if owned else None
+    seeds = seeds_at(points[:, None], weights[:, None], terrain.size)
+    torch.testing.assert_close(
+        terrain.distances_from_point(points, weights, owner),
+        terrain.distances(seeds, owner),
+        rtol=0,
+        atol=2e-5,
+    )
+
+
+def test_a_lone_seed_teaches_costs_what_sweeping_teaches_them() -> None:
+    generator = torch.Generator().manual_seed(4)
+    drawn = torch.randn(1, 2, 12, 16, generator=generator)
+    point, weight = torch.tensor([[6.0, 5.0]]), torch.ones(1)
+    logits = [drawn.clone().requires_grad_() for _ in range(2)]
+    swept, direct = (Terrain.from_logits(given) for given in logits)
+    swept.distances(
+        seeds_at(point[:, None], weight[:, None], (12, 16)), None
+    ).exp().sum().backward()  # type: ignore[no-untyped-call]
+    direct.distances_from_point(point, weight, None).exp().sum().backward()  # type: ignore[no-untyped-call]
+    assert logits[0].grad is not None
+    assert logits[1].grad is not None
+    torch.testing.assert_close(logits[0].grad, logits[1].grad, rtol=1e-3, atol=1e-3)

@@ -5,7 +5,6 @@ Norms of its two-way blocks get epsilon 1e-5, as in the official code; its own d
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,55 +17,9 @@ from model import Sam, SamConfig
 from model.image_encoder import VitConfig
 from model.types import ImageFeatures, InputPrompts
 from tests.model.small_models import draw_weights, relative_error
+from tests.model.transformers_names import official_names
 
 TOLERANCE = 1e-4
-
-# transformers' name -> official name; the first rule that matches is used.
-_RULES = (
-    (r"^vision_encoder\.patch_embed\.projection", "image_encoder.patch_embed.proj"),
-    (r"^vision_encoder\.neck\.conv1", "image_encoder.neck.0"),
-    (r"^vision_encoder\.neck\.layer_norm1", "image_encoder.neck.1"),
-    (r"^vision_encoder\.neck\.conv2", "image_encoder.neck.2"),
-    (r"^vision_encoder\.neck\.layer_norm2", "image_encoder.neck.3"),
-    (r"^vision_encoder\.layers\.(\d+)\.layer_norm(\d)", r"image_encoder.blocks.\1.norm\2"),
-    (r"^vision_encoder\.layers", "image_encoder.blocks"),
-    (r"^vision_encoder", "image_encoder"),
-    (
-        r"^shared_image_embedding\.positional_embedding",
-        "prompt_encoder.pe_layer.positional_encoding_gaussian_matrix",
-    ),
-    (r"^prompt_encoder\.point_embed\.", "prompt_encoder.point_embeddings."),
-    (r"^prompt_encoder\.mask_embed\.conv1", "prompt_encoder.mask_downscaling.0"),
-    (r"^prompt_encoder\.mask_embed\.layer_norm1", "prompt_encoder.mask_downscaling.1"),
-    (r"^prompt_encoder\.mask_embed\.conv2", "prompt_encoder.mask_downscaling.3"),
-    (r"^prompt_encoder\.mask_embed\.layer_norm2", "prompt_encoder.mask_downscaling.4"),
-    (r"^prompt_encoder\.mask_embed\.conv3", "prompt_encoder.mask_downscaling.6"),
-    (r"^mask_decoder\.transformer\.layer_norm_final", "mask_decoder.transformer.norm_final"),
-    (
-        r"^mask_decoder\.transformer\.layers\.(\d+)\.layer_norm(\d)",
-        r"mask_decoder.transformer.layers.\1.norm\2",
-    ),
-    (r"^mask_decoder\.upscale_conv1", "mask_decoder.output_upscaling.0"),
-    (r"^mask_decoder\.upscale_layer_norm", "mask_decoder.output_upscaling.1"),
-    (r"^mask_decoder\.upscale_conv2", "mask_decoder.output_upscaling.3"),
-    (r"^(mask_decoder\..*)\.proj_in", r"\1.layers.0"),
-    (r"^(mask_decoder\.(?:output_h|iou_pred).*)\.layers\.0", r"\1.layers.1"),
-    (r"^(mask_decoder\..*)\.proj_out", r"\1.layers.2"),
-)
-
-
-def official_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Rename transformers' weights to the official names."""
-    renamed = {}
-    for name, tensor in state.items():
-        if name == "prompt_encoder.shared_embedding.positional_embedding":
-            continue  # the same tensor as shared_image_embedding's
-        for pattern, replacement in _RULES:
-            new_name, hits = re.subn(pattern, replacement, name)
-            if hits:
-                break
-        renamed[new_name] = tensor.clone()
-    return renamed
 
 
 @dataclass(frozen=True)
