@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from engine.errors import BadInputError
 
 __all__ = [
+    "Compile",
     "LogLevel",
     "Settings",
     "TaskRunnerName",
@@ -29,6 +30,7 @@ __all__ = [
     "load_settings",
 ]
 
+Compile = Literal["off", "auto"]
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 TaskRunnerName = Literal["threads", "processes", "ray", "dask"]
 
@@ -56,6 +58,8 @@ class Settings(BaseSettings):
         ray_address: ``ray://host:10001``, or ``host:6379`` of the head from a machine of the
             cluster; None: the cluster that this machine belongs to, or a new one on it.
         dask_address: ``tcp://host:8786`` of the scheduler; None: a new cluster on this machine.
+        compile: ``auto`` compiles SAM's models on a GPU: minutes once, faster from then on; results
+            differ in the last bits.
         log_level: what is written to the log.
         s3_endpoint: address of an S3 server other than AWS's, e.g. ``http://ceph.local:7480``;
             region and credentials come from the usual AWS places (AWS_REGION, AWS_PROFILE, ...).
@@ -82,6 +86,7 @@ class Settings(BaseSettings):
     gpus_per_task: float | None = Field(default=None, gt=0)
     ray_address: str | None = None
     dask_address: str | None = None
+    compile: Compile = "off"
     log_level: LogLevel = "INFO"
     s3_endpoint: str | None = Field(default=None, pattern=r"^https?://[^/\s]+")
     s3_addressing: Literal["auto", "path", "virtual"] = "auto"

@@ -15,6 +15,7 @@ _PAPER_RULES = (
     "max_mask_area_ratio",
     "drop_small_masks",
 )
+_FAST_RULES = ("adaptive_cells", "half_precision")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +38,10 @@ class AutomaticConfig:
             0.95).
         drop_small_masks: drop a mask whose largest island is below `min_mask_region_area`, as the
             paper does; the public generator keeps the island.
+        adaptive_cells: 0 prompts every point of the grid. Else a quarter of them is prompted first,
+            and the others only near masks whose box is below this many cells of the grid; crops
+            that hold no such mask are left out. Fewer cells: faster, and more is missed.
+        half_precision: prompts are decoded in bfloat16, where the device computes in it.
 
     Raises:
         BadInputError: a value out of range.
@@ -55,6 +60,8 @@ class AutomaticConfig:
     min_mask_region_area: int = 0
     max_mask_area_ratio: float = 1.0
     drop_small_masks: bool = False
+    adaptive_cells: int = 0
+    half_precision: bool = False
 
     def __post_init__(self) -> None:
         for name, low, high in (
@@ -70,6 +77,7 @@ class AutomaticConfig:
             ("crop_n_points_downscale_factor", 1, 1024),
             ("min_mask_region_area", 0, float("inf")),
             ("max_mask_area_ratio", 0, 1),
+            ("adaptive_cells", 0, 1024**2),
         ):
             value = getattr(self, name)
             if not low <= value <= high:
@@ -90,6 +98,11 @@ class AutomaticConfig:
         )
 
     @classmethod
+    def fast(cls) -> AutomaticConfig:
+        """Return the settings that trade a few masks for speed: how many, `infra/docs/speed.md`."""
+        return cls(adaptive_cells=256, half_precision=True)
+
+    @classmethod
     def recommended(cls, sam: Sam, **explicit: float | int | bool) -> AutomaticConfig:
         """Start from the thresholds that a model carries; explicit values win."""
         return cls(**{**asdict(sam.config.recommended), **explicit})
@@ -98,7 +111,7 @@ class AutomaticConfig:
     def for_model(
         cls, sam: Sam, explicit: Mapping[str, float | int | bool], preset: str | None = None
     ) -> AutomaticConfig:
-        """Combine a preset's crops and area rules, the model's thresholds and what the user set.
+        """Combine a preset's rules, the model's thresholds and what the user set.
 
         The thresholds come from the model even under a preset: predicted IoUs mean what the model
         that predicts them means. For SAM's own checkpoints they are the paper's.
@@ -106,7 +119,7 @@ class AutomaticConfig:
         Args:
             sam: the model.
             explicit: settings by name; they win.
-            preset: ``paper`` or None.
+            preset: ``paper`` for its crops and area rules, ``fast``, or None.
 
         Raises:
             BadInputError: an unknown preset or setting, or a value out of range.
@@ -125,14 +138,26 @@ class AutomaticConfig:
         Raises:
             BadInputError: an unknown preset or setting, or a value out of range.
         """
-        if preset not in (None, "paper"):
-            raise BadInputError(f"unknown preset {preset!r}; expected 'paper'")
+        known = {"paper": (cls.paper, _PAPER_RULES), "fast": (cls.fast, _FAST_RULES)}
+        if preset is not None and preset not in known:
+            raise BadInputError(f"unknown preset {preset!r}; expected 'paper' or 'fast'")
         if unknown := sorted(set(explicit) - {f.name for f in fields(cls)}):
             raise BadInputError(f"unknown settings: {', '.join(unknown)}")
-        paper = cls.paper()
-        rules = {name: getattr(paper, name) for name in _PAPER_RULES} if preset else {}
+        rules = {}
+        if preset is not None:
+            make, names = known[preset]
+            rules = {name: getattr(make(), name) for name in names}
         return cls(**{**recommended, **rules, **explicit})
 
     def result_fields(self) -> dict[str, float | int | bool]:
-        """Return the settings that decide the result, by name: all but the batch size."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "points_per_batch"}
+        """Return the settings that decide the result, by name: all but the batch size.
+
+        Settings younger than the first data sets are left out where they change nothing, so that
+        what was masked before them counts as masked with the same settings.
+        """
+        return {
+            f.name: getattr(self, f.name)
+            for f in fields(self)
+            if f.name != "points_per_batch"
+            and not (f.name in _FAST_RULES and getattr(self, f.name) == f.default)
+        }

@@ -18,16 +18,14 @@ def above_iou(iou: NDArray[np.float32], threshold: float) -> NDArray[np.bool_]:
     return iou > np.float32(threshold) if threshold > 0 else np.ones(iou.shape, dtype=bool)
 
 
-def stability_score(logits_hw: NDArray[np.float32], offset: float) -> np.float32:
-    """IoU of the masks at `offset` above and below the mask threshold 0; 0 where both are empty.
+def stability_score(high_area: int, low_area: int) -> np.float32:
+    """IoU of the masks at an offset above and below the mask threshold; 0 where both are empty.
 
     Args:
-        logits_hw: any region that holds every logit above -offset.
-        offset: distance of the two thresholds from 0.
+        high_area: pixels above the higher threshold.
+        low_area: pixels above the lower one.
     """
-    high = np.float32(np.count_nonzero(logits_hw > np.float32(offset)))
-    low = np.float32(np.count_nonzero(logits_hw > np.float32(-offset)))
-    return high / low if low else np.float32(0)
+    return np.float32(high_area) / np.float32(low_area) if low_area else np.float32(0)
 
 
 def is_stable(score: np.float32, threshold: float) -> bool:

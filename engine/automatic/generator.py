@@ -6,16 +6,17 @@ smaller crop; then small holes and islands go. The result equals the public gene
 of work does not:
 
 - prompts are scored first, and only those with a promising mask are drawn;
-- full-resolution logits exist for one mask at a time, and only where the mask is;
+- full-resolution logits exist a strip at a time, and only along the masks' outlines;
 - survivors become RLE at the very end. A candidate in between is a window of low-resolution logits,
-  so memory depends on the batch and the grid, never on the image's size times the number of masks.
+  or a bit a pixel where that is less, so memory depends on the batch and the grid, never on the
+  image's size times the number of masks.
 
 Source: Segment Anything, section 4 and appendix B.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -25,35 +26,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.automatic.config import AutomaticConfig
+from engine.automatic.crop_encoding import encode_crops
 from engine.automatic.crops import Crop, layered_crops
-from engine.automatic.filters import (
-    above_iou,
-    is_stable,
-    stability_score,
-    tight_box,
-    touches_crop_edge,
-)
+from engine.automatic.device_measuring import draw_together
+from engine.automatic.device_prompting import measures_on, prompt_on_device
+from engine.automatic.filters import tight_box, touches_crop_edge
+from engine.automatic.measuring import MeasuredMask
 from engine.automatic.nms import box_nms
 from engine.automatic.point_grid import layer_point_grids
+from engine.automatic.point_order import crop_rounds, point_rounds
+from engine.automatic.precision import in_precision
+from engine.automatic.prompting import prompt_on_processor
 from engine.automatic.small_regions import (
     fill_small_holes,
     remove_small_islands,
     working_region,
 )
 from engine.masks import encode_region
-from engine.records import MaskRecord
-from model import (
-    Frame,
-    ImageEmbedding,
-    Prompts,
-    Region,
-    ScoredPrompts,
-    cut_window,
-    regions_above,
-    upsample_window,
-)
-
-_PROMPTS_DRAWN_AT_ONCE = 16
+from engine.records import MaskRecord, Rle
+from model import ImageEmbedding, Prompts, ScoredPrompts
 
 
 class Segmenter(Protocol):
@@ -74,36 +65,29 @@ class Segmenter(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Candidate:
-    """A mask that passed the filters, not yet drawn at full size.
+    """A mask that passed the filters.
 
     Attributes:
-        window_hw: the low-resolution logits that the mask depends on.
-        frame: how its crop was laid into the model's input.
-        region: the mask's box in pixels of the crop.
+        measured: where it is in its crop, and its pixels.
         crop: where it was found.
-        area: number of mask pixels.
         predicted_iou: by the model.
-        stability: see `stability_score`.
         point_xy: its prompt in pixels of the image.
     """
 
-    window_hw: NDArray[np.float32]
-    frame: Frame
-    region: Region
+    measured: MeasuredMask
     crop: Crop
-    area: int
     predicted_iou: np.float32
-    stability: np.float32
     point_xy: tuple[float, float]
 
     @property
     def box_xyxy(self) -> tuple[int, int, int, int]:
         """Inclusive box in pixels of the image."""
+        region = self.measured.region
         return (
-            self.region.x0 + self.crop.x0,
-            self.region.y0 + self.crop.y0,
-            self.region.x1 - 1 + self.crop.x0,
-            self.region.y1 - 1 + self.crop.y0,
+            region.x0 + self.crop.x0,
+            region.y0 + self.crop.y0,
+            region.x1 - 1 + self.crop.x0,
+            region.y1 - 1 + self.crop.y0,
         )
 
 
@@ -127,102 +111,68 @@ def generate_masks(
         config.points_per_side, config.crop_n_layers, config.crop_n_points_downscale_factor
     )
     found: list[Candidate] = []
-    for crop in crops:
-        found += crop_candidates(sam, image_HWC3, crop, grids[crop.layer], config)
+    segmenter = in_precision(sam, config)
+    for some in crop_rounds(crops, grids, found, config):
+        for crop, embedding in zip(some, encode_crops(segmenter, image_HWC3, some), strict=True):
+            found += crop_candidates(
+                segmenter, embedding, crop, grids[crop.layer], (height, width), config, found
+            )
     if len(crops) > 1:
         found = _best_by_box(found, [1 / _area(c.crop) for c in found], config.crop_nms_thresh)
     if config.min_mask_region_area > 0:
         return _cleaned_records(found, height, width, config)
-    return [_record(candidate, height, width) for candidate in found]
+    return [_record(c, c.measured.kept.encode(*c.box_xyxy[:2], height, width)) for c in found]
 
 
 def crop_candidates(
     sam: Segmenter,
-    image_HWC3: NDArray[np.uint8],
+    embedding: ImageEmbedding,
     crop: Crop,
     grid: NDArray[np.float64],
+    image_size: tuple[int, int],
     config: AutomaticConfig,
+    before: Sequence[Candidate] = (),
 ) -> list[Candidate]:
-    """Prompt one crop with a grid and drop duplicates within it."""
-    height, width = image_HWC3.shape[:2]
-    embedding = sam.encode(image_HWC3[crop.y0 : crop.y1, crop.x0 : crop.x1])
+    """Prompt one crop with a grid and drop duplicates within it; `before` is what others gave."""
+    height, width = image_size
     points_P2 = grid * np.array(crop.size[::-1])
-    found = [
-        candidate
-        for start in range(0, len(points_P2), config.points_per_batch)
-        for candidate in _batch_candidates(
-            sam, embedding, crop, points_P2[start : start + config.points_per_batch], config
-        )
-        if not touches_crop_edge(candidate.box_xyxy, crop, height, width)
-        and candidate.area <= config.max_mask_area_ratio * height * width
+    seen = list(before)
+    for chosen in point_rounds(grid, crop, seen, config):
+        seen += [
+            candidate
+            for candidate in _prompted(sam, embedding, crop, points_P2[chosen], config)
+            if not touches_crop_edge(candidate.box_xyxy, crop, height, width)
+            and candidate.measured.area <= config.max_mask_area_ratio * height * width
+        ]
+    found = seen[len(before) :]
+    best = _best_by_box(found, [c.predicted_iou for c in found], config.box_nms_thresh)
+    drawn = draw_together([candidate.measured for candidate in best])
+    return [
+        replace(candidate, measured=measured)
+        for candidate, measured in zip(best, drawn, strict=True)
     ]
-    return _best_by_box(found, [c.predicted_iou for c in found], config.box_nms_thresh)
 
 
-def _batch_candidates(
+def _prompted(
     sam: Segmenter,
     embedding: ImageEmbedding,
     crop: Crop,
     points_P2: NDArray[np.float64],
     config: AutomaticConfig,
 ) -> Iterator[Candidate]:
-    """Yield what passes predicted IoU and stability, prompt by prompt."""
-    labels = np.ones((len(points_P2), 1), dtype=np.int64)
-    scored = sam.score(embedding, Prompts(points_xy=points_P2[:, None], point_labels=labels))
-    iou_P3 = scored.iou_N4[:, 1:].cpu().numpy()
-    passing_P3 = above_iou(iou_P3, config.pred_iou_thresh)
-    promising = np.flatnonzero(passing_P3.any(axis=1))
-    for start in range(0, len(promising), _PROMPTS_DRAWN_AT_ONCE):
-        chosen = promising[start : start + _PROMPTS_DRAWN_AT_ONCE]
-        drawn = sam.draw(scored, torch.from_numpy(chosen).to(scored.iou_N4.device))[:, 1:]
-        passing = passing_P3[chosen]
-        logits_Mhw = drawn.cpu().numpy()[passing]
-        prompt_of = np.repeat(chosen, passing.sum(axis=1))
-        regions = regions_above(logits_Mhw, -config.stability_score_offset, embedding.frame)
-        for logits_hw, region, prompt, iou in zip(
-            logits_Mhw, regions, prompt_of, iou_P3[chosen][passing], strict=True
-        ):
-            x, y = points_P2[prompt]
-            candidate = _candidate(
-                logits_hw, region, embedding.frame, crop, (x + crop.x0, y + crop.y0), iou, config
-            )
-            if candidate is not None:
-                yield candidate
+    """Prompt with any number of points, where the embedding is."""
+    on_device = measures_on(embedding.features.coarse_BCHW.device)
+    prompt = prompt_on_device if on_device else prompt_on_processor
+    for mask in prompt(sam, embedding, points_P2, config):
+        yield _candidate(mask.measured, crop, mask.predicted_iou, points_P2[mask.prompt])
 
 
 def _candidate(
-    logits_hw: NDArray[np.float32],
-    region: Region | None,
-    frame: Frame,
-    crop: Crop,
-    point_xy: tuple[float, float],
-    iou: np.float32,
-    config: AutomaticConfig,
-) -> Candidate | None:
-    """Measure one mask at full resolution, within its region; None if it fails or is empty."""
-    if region is None:
-        return None
-    logits = upsample_window(cut_window(logits_hw, frame, region), frame, region)
-    stability = stability_score(logits, config.stability_score_offset)
-    if not is_stable(stability, config.stability_score_thresh):
-        return None
-    mask = logits > 0
-    box = tight_box(mask)
-    if box is None:
-        return None
-    x0, y0, x1, y1 = box
-    tight = Region(region.y0 + y0, region.y0 + y1 + 1, region.x0 + x0, region.x0 + x1 + 1)
-    window = cut_window(logits_hw, frame, tight)
-    return Candidate(
-        window_hw=window,
-        frame=frame,
-        region=tight,
-        crop=crop,
-        area=int(np.count_nonzero(mask)),
-        predicted_iou=iou,
-        stability=stability,
-        point_xy=(float(point_xy[0]), float(point_xy[1])),
-    )
+    measured: MeasuredMask, crop: Crop, predicted_iou: np.float32, point_2: NDArray[np.float64]
+) -> Candidate:
+    x, y = point_2
+    point_xy = (float(x + crop.x0), float(y + crop.y0))
+    return Candidate(measured=measured, crop=crop, predicted_iou=predicted_iou, point_xy=point_xy)
 
 
 def _best_by_box(
@@ -238,19 +188,14 @@ def _area(crop: Crop) -> int:
     return height * width
 
 
-def _mask(candidate: Candidate) -> NDArray[np.bool_]:
-    """Draw a candidate inside its box."""
-    return upsample_window(candidate.window_hw, candidate.frame, candidate.region) > 0
-
-
-def _record(candidate: Candidate, height: int, width: int) -> MaskRecord:
+def _record(candidate: Candidate, rle: Rle) -> MaskRecord:
     x0, y0, x1, y1 = candidate.box_xyxy
     return MaskRecord(
-        rle=encode_region(_mask(candidate), x0, y0, height, width),
+        rle=rle,
         bbox_xywh=(x0, y0, x1 - x0, y1 - y0),
-        area=candidate.area,
+        area=candidate.measured.area,
         predicted_iou=float(candidate.predicted_iou),
-        stability_score=float(candidate.stability),
+        stability_score=float(candidate.measured.stability),
         crop_box_xywh=candidate.crop.xywh,
         point_xy=candidate.point_xy,
     )
@@ -262,7 +207,7 @@ def _cleaned_records(
     """Remove small holes and islands, then duplicates again; untouched masks win."""
     records, unchanged = [], []
     for candidate in found:
-        record, changed = _clean(_record(candidate, height, width), _mask(candidate), config)
+        record, changed = _clean(candidate, height, width, config)
         if record is not None:
             records.append(record)
             unchanged.append(float(not changed))
@@ -273,32 +218,32 @@ def _cleaned_records(
 
 
 def _clean(
-    record: MaskRecord, box_mask: NDArray[np.bool_], config: AutomaticConfig
+    candidate: Candidate, height: int, width: int, config: AutomaticConfig
 ) -> tuple[MaskRecord | None, bool]:
-    """Clean one mask; None if the paper's rule drops it."""
-    height, width = record.rle.height, record.rle.width
-    box = _corners(record)
-    region, open_sides = working_region(box, height, width, config.min_mask_region_area)
-    mask = np.zeros((region.y1 - region.y0, region.x1 - region.x0), dtype=bool)
-    x0, y0 = box[0] - region.x0, box[1] - region.y0
-    mask[y0 : y0 + box_mask.shape[0], x0 : x0 + box_mask.shape[1]] = box_mask
+    """Clean one mask and tell whether that changed it; None if the paper's rule drops it."""
+    x0, y0, x1, y1 = candidate.box_xyxy
+    box_mask = candidate.measured.kept.draw()
+    region, open_sides = working_region(
+        (x0, y0, x1, y1), height, width, config.min_mask_region_area
+    )
+    mask = box_mask
+    if (region.y1 - region.y0, region.x1 - region.x0) != box_mask.shape:
+        mask = np.zeros((region.y1 - region.y0, region.x1 - region.x0), dtype=bool)
+        mask[y0 - region.y0 : y1 + 1 - region.y0, x0 - region.x0 : x1 + 1 - region.x0] = box_mask
     mask, filled = fill_small_holes(mask, config.min_mask_region_area, open_sides)
     mask, removed, largest = remove_small_islands(mask, config.min_mask_region_area)
     if config.drop_small_masks and largest < config.min_mask_region_area:
         return None, True
-    new_box = tight_box(mask)
-    if not (filled or removed) or new_box is None:
-        return record, False
+    new_box = tight_box(mask) if filled or removed else None
+    if new_box is None:
+        return _record(candidate, encode_region(box_mask, x0, y0, height, width)), False
     left, top, right, bottom = new_box
-    return (
-        replace(
-            record,
-            rle=encode_region(mask, region.x0, region.y0, height, width),
-            bbox_xywh=(left + region.x0, top + region.y0, right - left, bottom - top),
-            area=int(np.count_nonzero(mask)),
-        ),
-        True,
+    record = replace(
+        _record(candidate, encode_region(mask, region.x0, region.y0, height, width)),
+        bbox_xywh=(left + region.x0, top + region.y0, right - left, bottom - top),
+        area=int(np.count_nonzero(mask)),
     )
+    return record, True
 
 
 def _corners(record: MaskRecord) -> tuple[int, int, int, int]:

@@ -5,8 +5,11 @@
 
 Three things overlap, each bounded: images are read and decoded ahead, few from a folder and many
 over a network; several images are masked at once, so that an accelerator works on one while the
-processor draws, filters and packs the masks of others; and both go on while the consumer writes.
-An image takes the same steps alone or in company, so the results do not depend on any of this.
+processor filters and packs the masks of others; and both go on while the consumer writes. An image
+takes the same steps alone or in company, so the results do not depend on any of this.
+
+On CUDA all of them use one stream: who waits for an image's numbers waits while the accelerator
+works on the others', and the memory of a step that is over is free for whose step comes next.
 
 On a processor the model itself wants all cores and waits for nobody: images go one by one there.
 """
@@ -24,8 +27,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.automatic.config import AutomaticConfig
+from engine.automatic.crop_encoding import EncodesTogether
 from engine.automatic.generator import Segmenter, generate_masks
-from engine.automatic.worker_process import usable_cores
+from engine.automatic.precision import in_precision
+from engine.automatic.worker_process import device_memory_bytes, usable_cores
 from engine.dataset.shards import ImageMasks
 from engine.errors import ImageError
 from engine.images import (
@@ -48,6 +53,8 @@ _READ_AHEAD_BYTES = 512 * 1024 * 1024
 _MASKED_AT_ONCE_BYTES = 512 * 1024 * 1024
 # More threads than this only wait for each other: Python runs one at a time between array calls.
 _MOST_AT_ONCE = 8
+# Logits that wait on the device to be measured, twice while they are joined.
+_DEVICE_BYTES_PER_IMAGE = 6 * 2**30
 
 Pixels = NDArray[np.uint8]
 _Read = tuple[ImageRecord, Pixels | SkippedImage]
@@ -55,7 +62,11 @@ _Read = tuple[ImageRecord, Pixels | SkippedImage]
 
 def best_images_at_once(device: torch.device) -> int:
     """Return how many images to mask at once with a model on this device."""
-    return 1 if device.type == "cpu" else min(_MOST_AT_ONCE, usable_cores() + 1)
+    if device.type == "cpu":
+        return 1
+    memory = device_memory_bytes(device)
+    fit = _MOST_AT_ONCE if memory is None else 1 + memory // _DEVICE_BYTES_PER_IMAGE
+    return min(_MOST_AT_ONCE, usable_cores() + 1, fit)
 
 
 def mask_images(
@@ -76,6 +87,7 @@ def mask_images(
         images_at_once: images between the model and the consumer; 1 takes no threads beside those
             that read. Memory grows with it: an image's pixels, and its masks before they are RLE.
     """
+    segmenter = in_precision(sam, config)
     read = read_ahead(
         images,
         partial(_read, limits=limits),
@@ -83,7 +95,7 @@ def mask_images(
         size_bytes=_held_bytes,
         budget_bytes=_READ_AHEAD_BYTES,
     )
-    for (image, pixels), masks in _masked(read, sam, config, images_at_once):
+    for (image, pixels), masks in _masked(read, segmenter, config, images_at_once):
         if isinstance(pixels, SkippedImage):
             logger.warning("skipped %s (%s): %s", image.uri, pixels.reason, pixels.message)
             yield ImageMasks(image.image_id, skipped=pixels)
@@ -120,6 +132,12 @@ class _TakingTurns:
     def encode(self, image_HWC3: Pixels) -> ImageEmbedding:
         with self._turn:
             return self._sam.encode(image_HWC3)
+
+    def encode_batch(self, images: Sequence[Pixels]) -> list[ImageEmbedding]:
+        with self._turn:
+            if isinstance(self._sam, EncodesTogether):
+                return self._sam.encode_batch(images)
+            return [self._sam.encode(image) for image in images]
 
     def score(self, embedding: ImageEmbedding, prompts: Prompts) -> ScoredPrompts:
         with self._turn:

@@ -24,6 +24,7 @@ from engine.automatic.config import AutomaticConfig
 from engine.automatic.generator import Segmenter
 from engine.automatic.pipeline import mask_images
 from engine.automatic.worker_process import worker_name
+from engine.config import Compile, default_environment
 from engine.dataset.catalog import Workspace
 from engine.dataset.ingest import load_images
 from engine.dataset.runs import RunManifest
@@ -37,6 +38,9 @@ from engine.records import ImageRecord, Shard, ShardOutcome
 from model import SIZES, CheckpointError, Sam, build_sam, load_sam
 
 logger = logging.getLogger(__name__)
+
+COMPILED = Path("~/.cache/maskwheel/compiled")
+"""Where compiled kernels are kept for the next process, unless TORCHINDUCTOR_CACHE_DIR says."""
 
 _loading = Lock()
 
@@ -54,12 +58,14 @@ class ModelSpec:
         device: ``cpu``, ``cuda``, ``mps`` or None for the best there is.
         precision: ``float32``, ``bfloat16`` or ``float16``.
         workspace: the address whose models are meant; None: registered models are not known.
+        compile: ``auto`` compiles a model where that pays, see `model.compiling`; ``off`` does not.
     """
 
     model: str = "bundled"
     device: str | None = None
     precision: str = "float32"
     workspace: str | None = None
+    compile: Compile = "off"
 
 
 def pinned(spec: ModelSpec) -> ModelSpec:
@@ -95,6 +101,16 @@ def cached_model(spec: ModelSpec) -> Sam:
 
 @lru_cache(maxsize=1)
 def _loaded(spec: ModelSpec) -> Sam:
+    sam = _load(spec)
+    if spec.compile == "auto" and sam.device.type == "cuda":
+        from model.compiling import compile_parts
+
+        default_environment({"TORCHINDUCTOR_CACHE_DIR": str(COMPILED.expanduser())})
+        compile_parts(sam)
+    return sam
+
+
+def _load(spec: ModelSpec) -> Sam:
     dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
     if spec.precision not in dtypes:
         raise BadInputError(f"precision must be one of {', '.join(dtypes)}; got {spec.precision!r}")

@@ -74,8 +74,10 @@ def fill_small_holes(
     ):
         if is_open:
             small[side] = False
+    if not small.any():
+        return mask_hw, False
     holes = small[labels[top : top + height, left : left + width]]
-    return mask_hw | holes, bool(holes.any())
+    return mask_hw | holes, True
 
 
 def remove_small_islands(

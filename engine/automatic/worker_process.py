@@ -14,7 +14,14 @@ from threading import Thread
 
 import torch
 
-__all__ = ["join_pool", "take_place", "usable_cores", "usable_gpus", "worker_name"]
+__all__ = [
+    "device_memory_bytes",
+    "join_pool",
+    "take_place",
+    "usable_cores",
+    "usable_gpus",
+    "worker_name",
+]
 
 
 def usable_cores() -> int:
@@ -30,6 +37,14 @@ def usable_gpus(device: str | None) -> int:
     ``cuda`` and None mean any; ``cuda:1`` one that was chosen, which is not shared out.
     """
     return torch.cuda.device_count() if device in (None, "cuda") else 0
+
+
+def device_memory_bytes(device: torch.device) -> int | None:
+    """Return how much memory an accelerator has in all; None where that is not known."""
+    if device.type != "cuda" or not torch.cuda.is_available():
+        return None
+    memory: int = torch.cuda.get_device_properties(device).total_memory
+    return memory
 
 
 def join_pool(slots: Synchronized[int], threads: int, gpus: int, leash: Connection) -> None:

@@ -57,7 +57,9 @@ def evolve(table: Table, wanted: Schema) -> None:
         staged = transaction.table_metadata.schema()
         for field in missing:
             _refuse_change(name, staged.find_field(field.name), field)
-    log.info("table %s: added %s", name, ", ".join(field.name for field in missing))
+    # That a new table gets its columns in two steps is nothing to tell.
+    level = logging.DEBUG if table.current_snapshot() is None else logging.INFO
+    log.log(level, "table %s: added %s", name, ", ".join(field.name for field in missing))
 
 
 def _refuse_change(table: str, existing: NestedField, wanted: NestedField) -> None:

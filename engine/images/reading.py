@@ -17,7 +17,6 @@ from urllib.request import url2pathname
 
 from engine.errors import BadInputError, MissingObjectError, TransientError, WorkspaceError
 from engine.image_formats import image_error
-from engine.images.web import download
 from engine.objects import parse_s3_address, read_address
 
 __all__ = ["ImageLimits", "check_bytes", "read_image_bytes"]
@@ -59,6 +58,8 @@ def read_image_bytes(uri: str, limits: ImageLimits = _DEFAULT_LIMITS) -> bytes:
     scheme = _SCHEME.match(uri)
     match scheme and scheme[1].lower():
         case "http" | "https":
+            from engine.images.web import download  # few read from the web, and urllib3 is slow
+
             return download(uri, limits.max_bytes)
         case "s3":
             return _read_object(uri, limits)

@@ -128,7 +128,9 @@ class RetrainingPolicy:
 class AutomaticPolicy:
     """The fully automatic stage, over everything, after the rounds of people."""
 
-    preset: str = _value("", "'paper' for the crops of SA-1B: 21 passes per image; '' for one.")
+    preset: str = _value(
+        "", "'paper' for the crops of SA-1B: 21 passes per image; 'fast' and '' for one."
+    )
     precision: Literal["float32", "bfloat16", "float16"] = _value(
         "float32", "What the model computes in."
     )
@@ -138,7 +140,7 @@ class AutomaticPolicy:
     )
 
     def __post_init__(self) -> None:
-        _check_one_of(self, "preset", ("", "paper"))
+        _check_one_of(self, "preset", ("", "paper", "fast"))
         _check_one_of(self, "precision", ("float32", "bfloat16", "float16"))
 
 

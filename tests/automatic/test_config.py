@@ -51,7 +51,8 @@ def test_the_papers_preset_keeps_the_models_thresholds(sam: Sam) -> None:
         ({"points_per_side": 0}, None),
         ({"pred_iou_thresh": -0.1}, None),
         ({"pred_iou_tresh": 0.5}, None),
-        ({}, "fast"),
+        ({}, "faster"),
+        ({"adaptive_cells": -1}, "fast"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_by_name(
@@ -59,6 +60,18 @@ def test_settings_that_cannot_be_are_refused_by_name(
 ) -> None:
     with pytest.raises(BadInputError, match="|".join(settings) or "preset"):
         AutomaticConfig.for_model(sam, settings, preset)
+
+
+def test_the_fast_preset_keeps_the_models_thresholds_and_goes_with_explicit_values(
+    sam: Sam,
+) -> None:
+    config = AutomaticConfig.for_model(sam, {"crop_n_layers": 1}, preset="fast")
+    assert (config.pred_iou_thresh, config.crop_n_layers) == (0.4, 1)
+    assert config.adaptive_cells > 0
+    assert config.half_precision
+    assert AutomaticConfig.for_model(sam, {"adaptive_cells": 0}, "fast").adaptive_cells == 0
+    paper = AutomaticConfig.for_model(sam, {"half_precision": True}, "paper")
+    assert (paper.crop_n_layers, paper.half_precision) == (2, True)
 
 
 def test_the_batch_size_is_no_part_of_the_result() -> None:
