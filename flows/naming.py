@@ -12,12 +12,10 @@ from collections.abc import Sequence
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
-from prefect.client.orchestration import get_client
-from prefect.runtime import flow_run
-
 from flows.artifacts.sending import attempt
 from flows.artifacts.texts import plain
 from flows.runtime import log_story
+from flows.steps import in_prefect_run
 
 __all__ = ["counted", "describe_run", "photos_named", "run_tags", "workspace_name"]
 
@@ -43,9 +41,12 @@ def describe_run(
         release: likewise.
         campaign: likewise.
     """
-    run_id = flow_run.id
-    if run_id is None:
+    if not in_prefect_run():
         return
+    from prefect.client.orchestration import get_client
+    from prefect.runtime import flow_run
+
+    run_id = flow_run.id
     log_story()
     tags = run_tags(
         workspace=workspace, stage=stage, model=model, release=release, campaign=campaign

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TypedDict
-
-from prefect import Task
-from prefect.client.schemas.objects import State, TaskRun
+from typing import TYPE_CHECKING, TypedDict
 
 from engine.errors import TransientError
 
-__all__ = ["RETRIED", "Retries", "is_transient"]
+if TYPE_CHECKING:
+    from prefect import Task
+    from prefect.client.schemas.objects import State, TaskRun
+
+__all__ = ["PAUSES_SECONDS", "RETRIED", "Retries", "is_transient"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,10 +42,13 @@ def is_transient(_: Task[..., object], task_run: TaskRun, state: State[object]) 
     return transient
 
 
-# About a minute in all. The jitter keeps many workers from coming back to a store at once.
+PAUSES_SECONDS = (2.0, 5.0, 15.0, 40.0)
+"""Between the tries, about a minute in all."""
+
+# The jitter keeps many workers from coming back to a store at once.
 RETRIED: Retries = {
-    "retries": 4,
-    "retry_delay_seconds": [2, 5, 15, 40],
+    "retries": len(PAUSES_SECONDS),
+    "retry_delay_seconds": [*PAUSES_SECONDS],
     "retry_jitter_factor": 0.3,
     "retry_condition_fn": is_transient,
 }

@@ -1,8 +1,9 @@
 """Prefect without a server started by hand, and without its chatter.
 
 Where the user has configured a Prefect server, runs go there; else to that of `maskwheel up`, while
-it runs. Otherwise Prefect starts a temporary one on loopback for as long as the command runs; its
-database is the one that ``prefect server start`` shows.
+it runs. Otherwise nobody watches: `maskwheel auto` runs its flow's steps without Prefect, and for
+what needs Prefect, several workers or `maskwheel run`, it starts a temporary server on loopback for
+as long as the command runs; its database is the one that ``prefect server start`` shows.
 """
 
 from __future__ import annotations

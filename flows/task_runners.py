@@ -16,12 +16,10 @@ import logging
 import multiprocessing
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
-from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from queue import SimpleQueue
-from threading import Event
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
@@ -33,13 +31,14 @@ from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_se
 from prefect.states import Crashed
 from prefect.task_runners import ProcessPoolTaskRunner, TaskRunner, ThreadPoolTaskRunner
 
-from engine.automatic.shard_worker import ModelSpec
 from engine.automatic.worker_process import join_pool, usable_cores, usable_gpus
 from engine.config import Settings, TaskRunnerName
-from engine.errors import BadInputError, PartlyDoneError, TransientError
+from engine.errors import BadInputError, TransientError
 from flows.artifacts.sending import attempt
+from flows.steps import Step
+from flows.workers import WorkerLostError, leaving
 
-__all__ = ["WorkerLostError", "Workers", "hired", "planned_with", "stop_if_left"]
+__all__ = ["WorkerLostError", "Workers", "hired"]
 
 logger = logging.getLogger(__name__)
 
@@ -53,13 +52,6 @@ _TASKS_PER_WORKER = 4
 _LEAST_OF_A_CLUSTER = 4
 # How often Ray itself repeats a task whose worker, or whose machine, died.
 _RAY_RETRIES = 3
-
-# Of the flow whose tasks are threads; Prefect copies it into them.
-_left: ContextVar[Event] = ContextVar("left")
-
-
-class WorkerLostError(TransientError):
-    """A process or a machine that did a task died; another one can do it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +70,7 @@ class Workers:
     share_this_process: bool = False
 
     def each(
-        self, task: Task[P, R], calls: Iterable[Mapping[str, object]]
+        self, task: Task[P, R] | Step[P, R], calls: Iterable[Mapping[str, object]]
     ) -> Iterator[R | Exception]:
         """Do the task for each call's arguments; yield what came of it as the tasks end.
 
@@ -87,10 +79,11 @@ class Workers:
         """
         ended: SimpleQueue[PrefectFuture[R]] = SimpleQueue()
         left = iter(calls)
+        submitted = task.task if isinstance(task, Step) else task
         begun = 0
         while True:
             for call in islice(left, max(0, self.most_begun() - begun)):
-                self.runner.submit(task, dict(call)).add_done_callback(ended.put)
+                self.runner.submit(submitted, dict(call)).add_done_callback(ended.put)
                 begun += 1
             if not begun:
                 return
@@ -119,22 +112,6 @@ def _mark_crashed(task_run_id: UUID, message: str) -> None:
         client.set_task_run_state(task_run_id, Crashed(message=message), force=True)
 
 
-def stop_if_left() -> None:
-    """End the task of this thread if its flow has ended, as by Ctrl-C; called between images.
-
-    Raises:
-        PartlyDoneError: it has.
-    """
-    left = _left.get(None)
-    if left is not None and left.is_set():
-        raise PartlyDoneError("the run was stopped; the same call again makes this shard")
-
-
-def planned_with(spec: ModelSpec, settings: Settings) -> ModelSpec:
-    """Return the model for this process, which plans the tasks: workers elsewhere have the GPUs."""
-    return spec if settings.task_runner == "threads" else replace(spec, device="cpu")
-
-
 def hired(settings: Settings, device: str | None) -> AbstractContextManager[Workers]:
     """Start or find the workers that the settings name; let them go at the end.
 
@@ -154,17 +131,12 @@ def _threads(settings: Settings, device: str | None) -> Iterator[Workers]:
     count = settings.workers or 1  # torch uses all cores for one image
     if (gpus := usable_gpus(device)) > 1:
         logger.info("one of %d GPUs is used; MASKWHEEL_TASK_RUNNER=processes uses all", gpus)
-    left = Event()
-    token = _left.set(left)
-    try:
-        with ThreadPoolTaskRunner[Any](max_workers=count) as runner:
-            try:
-                yield Workers(runner, lambda: _TASKS_PER_WORKER * count, share_this_process=True)
-            except BaseException:
-                left.set()
-                raise
-    finally:
-        _left.reset(token)
+    with leaving() as leave, ThreadPoolTaskRunner[Any](max_workers=count) as runner:
+        try:
+            yield Workers(runner, lambda: _TASKS_PER_WORKER * count, share_this_process=True)
+        except BaseException:
+            leave()
+            raise
 
 
 @contextmanager

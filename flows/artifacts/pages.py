@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import logging
 
-from prefect.artifacts import create_markdown_artifact
-
 from flows.artifacts.sending import artifact_key, attempt
 
 __all__ = ["MAX_PAGE_BYTES", "show_page"]
@@ -28,6 +26,8 @@ def show_page(key: str, markdown: str, description: str = "") -> None:
             is beyond `MAX_PAGE_BYTES` is cut off.
         description: one line for lists, Markdown too.
     """
+    from prefect.artifacts import create_markdown_artifact
+
     data = markdown.encode()
     if len(data) > MAX_PAGE_BYTES:
         log.warning("page %s has %d bytes; it is cut at %d", key, len(data), MAX_PAGE_BYTES)

@@ -17,9 +17,7 @@ from types import TracebackType
 from typing import Self
 from uuid import UUID
 
-from prefect.artifacts import create_progress_artifact, update_progress_artifact
-
-from flows.artifacts.sending import UNREACHABLE, artifact_id
+from flows.artifacts.sending import artifact_id, unreachable
 from flows.artifacts.texts import duration, escaped
 
 __all__ = ["Progress"]
@@ -105,6 +103,8 @@ class Progress:
         return escaped(", ".join(parts))
 
     def _send(self) -> None:
+        from prefect.artifacts import create_progress_artifact, update_progress_artifact
+
         began = self._clock()
         percent = self._percent()
         try:
@@ -114,7 +114,7 @@ class Progress:
                 )
             else:
                 update_progress_artifact(self._artifact, progress=percent, description=self._said())
-        except UNREACHABLE as error:
+        except unreachable() as error:
             if self._reachable:
                 log.warning(
                     "cannot show the progress of %s in the Prefect UI: %r; the work goes on",

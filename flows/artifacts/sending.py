@@ -14,17 +14,19 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 from uuid import UUID
 
-from httpx import HTTPError
-from prefect.exceptions import PrefectException
-
-__all__ = ["UNREACHABLE", "artifact_id", "artifact_key", "attempt"]
+__all__ = ["artifact_id", "artifact_key", "attempt", "unreachable"]
 
 log = logging.getLogger(__name__)
 
 Answer = TypeVar("Answer")
 
-# What Prefect's client raises, after its own retries, when the server is away or refuses.
-UNREACHABLE = (HTTPError, PrefectException, OSError, RuntimeError)
+
+def unreachable() -> tuple[type[Exception], ...]:
+    """Return what Prefect's client raises, after its own retries, when the server is away."""
+    from httpx import HTTPError
+    from prefect.exceptions import PrefectException
+
+    return HTTPError, PrefectException, OSError, RuntimeError
 
 
 def attempt(what: str, send: Callable[[], Answer]) -> Answer | None:
@@ -36,7 +38,7 @@ def attempt(what: str, send: Callable[[], Answer]) -> Answer | None:
     """
     try:
         return send()
-    except UNREACHABLE as error:
+    except unreachable() as error:
         log.warning("cannot show %s in the Prefect UI: %r; the work goes on", what, error)
         return None
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from prefect.artifacts import create_table_artifact
-
 from flows.artifacts.sending import artifact_key, attempt
 from flows.artifacts.texts import Cell, in_cell, readable
 
@@ -29,6 +27,8 @@ def show_table(
         description: a sentence above it, Markdown.
         rest: where the rows are that are not shown, e.g. ``"all in `maskwheel report`"``.
     """
+    from prefect.artifacts import create_table_artifact
+
     columns = list(rows[0]) if rows else []
     shown = [
         {in_cell(name): in_cell(readable(row.get(name))) for name in columns}

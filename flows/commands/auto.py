@@ -12,6 +12,8 @@ import click
 from flows.commands.options import json_option, print_json, workspace_address, workspace_option
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from engine.config import TaskRunnerName
     from engine.records import AutomaticOutcome
     from flows.commands.progress_bar import ProgressBar
@@ -26,6 +28,7 @@ Examples:
   maskwheel auto photos/                                the bundled model, its own thresholds
   maskwheel auto 'shots/*.jpg' -w birds --overlays      and pictures of the masks
   maskwheel auto list.csv --model sam_vit_h_4b8939.pth --preset paper
+  maskwheel auto photos/ --preset fast                  sooner, a few masks are missed
   maskwheel auto photos/ --model champion               the model that was promoted last
   maskwheel auto photos/ --points-per-side 16 --pred-iou-thresh 0.6
   maskwheel auto photos/ --task-runner processes        all GPUs of this machine, or all cores
@@ -50,7 +53,9 @@ Exit code 4: an audit of the new masks refused to publish them; they are kept, a
     help="Of weights and computation.",
 )
 @click.option(
-    "--preset", type=click.Choice(["paper"]), help="paper: SA-1B's crops and area rules (slow)."
+    "--preset",
+    type=click.Choice(["paper", "fast"]),
+    help="paper: SA-1B's crops and area rules (slow).  fast: sooner, a few masks are missed.",
 )
 @click.option("--points-per-side", type=int, help="Points per side of the grid.  [default: 32]")
 @click.option("--points-per-batch", type=int, help="Prompts decoded at once.  [default: 64]")
@@ -70,6 +75,16 @@ Exit code 4: an audit of the new masks refused to publish them; they are kept, a
 )
 @click.option("--min-mask-region-area", type=int, help="Smallest hole or island in pixels.")
 @click.option("--max-mask-area-ratio", type=float, help="Largest share of the image.  [default: 1]")
+@click.option(
+    "--adaptive-cells",
+    type=int,
+    help="Prompt between points only near masks below so many grid cells; 0: everywhere.",
+)
+@click.option(
+    "--half-precision/--full-precision",
+    default=None,
+    help="Decode prompts in bfloat16, where the device can.  [default: full]",
+)
 @click.option(
     "--images-per-shard",
     type=int,
@@ -103,34 +118,38 @@ def command(
 
     PHOTOS are image files, folders, globs, or lists of them (.txt, .csv, .parquet).
     """
-    from flows.runtime import prepare_prefect
+    from flows.importing import quick_imports
+    from flows.runtime import may_have_server, prepare_prefect
 
     address = workspace_address(workspace)
     prepare_prefect(verbose=bool(click.get_current_context().find_root().params["verbose"]))
-    from engine.automatic.config import AutomaticConfig
-    from engine.automatic.shard_worker import ModelSpec, cached_model, pinned
-    from engine.config import load_settings
-    from engine.dataset.ingest import expand_inputs
-    from engine.objects import absolute_address
-    from flows.task_runners import planned_with
+    with quick_imports():
+        from engine.automatic.config import AutomaticConfig
+        from engine.automatic.shard_worker import ModelSpec, cached_model, pinned
+        from engine.config import load_settings
+        from engine.dataset.ingest import expand_inputs
+        from engine.objects import absolute_address
+        from flows.commands.audit_table import explained_refusals
+        from flows.commands.progress_bar import ProgressBar
+        from flows.masking import mask_photos
+        from flows.progress import listening
+        from flows.workers import one_suffices, planned_with
 
     explicit = {name: value for name, value in settings.items() if value is not None}
     # A wrong path, model or setting is told before anything is started.
     expand_inputs(photos)
     staff = load_settings(task_runner=task_runner, workers=workers)
-    spec = pinned(ModelSpec(model, device, precision, address))
+    spec = pinned(ModelSpec(model, device, precision, address, staff.compile))
     AutomaticConfig.for_model(cached_model(planned_with(spec, staff)), explicit, preset)
-    from flows.commands.audit_table import explained_refusals
-    from flows.commands.progress_bar import ProgressBar
-    from flows.fully_automatic import fully_automatic
-    from flows.progress import listening
-
+    # Without a server nobody would see the run, and Prefect takes longer than a photo's masks.
+    alone = one_suffices(staff) and not may_have_server()
+    stage = mask_photos if alone else _flow()
     with (
         explained_refusals(address, quiet=as_json),
         ProgressBar() as bar,
         listening(bar),
     ):
-        outcome = fully_automatic(
+        outcome = stage(
             photos=list(photos),
             workspace=address,
             model=spec.model,
@@ -147,6 +166,12 @@ def command(
         print_json({**asdict(outcome), "workspace": absolute_address(address), "overlays": folder})
     else:
         _show(outcome, address, folder)
+
+
+def _flow() -> Callable[..., AutomaticOutcome]:
+    from flows.fully_automatic import fully_automatic
+
+    return fully_automatic
 
 
 def _draw_overlays(address: str, bar: ProgressBar) -> Path:

@@ -84,8 +84,8 @@ def command(
     from engine.dataset.exports.exporting import export_release
     from engine.dataset.exports.protocol import ExportOptions
     from engine.dataset.releases import load_release
-    from engine.images import ImageLimits
     from flows.commands.progress_bar import ProgressBar
+    from flows.limits import image_limits
 
     settings = load_settings()
     options = ExportOptions(
@@ -105,9 +105,7 @@ def command(
             load_release(opened, name),
             options,
             to,
-            limits=ImageLimits(
-                max_pixels=settings.max_image_pixels, max_bytes=settings.max_image_bytes
-            ),
+            limits=image_limits(),
             now=current_time(),
             threads=settings.read_threads,
             on_image=bar.image,

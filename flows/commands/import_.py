@@ -66,10 +66,10 @@ def command(
     from engine.dataset.imports.coco import CocoSource
     from engine.dataset.imports.importing import ImportOptions, import_masks
     from engine.dataset.imports.sa1b import Sa1bSource
-    from engine.images import ImageLimits
     from engine.quality.gate import audit
     from flows.commands.progress_bar import ProgressBar
     from flows.events import announce
+    from flows.limits import image_limits
 
     settings = load_settings()
     is_coco = format_name == "coco"
@@ -85,9 +85,7 @@ def command(
             opened,
             source,
             options,
-            limits=ImageLimits(
-                max_pixels=settings.max_image_pixels, max_bytes=settings.max_image_bytes
-            ),
+            limits=image_limits(),
             now=current_time(),
             gate=audit,
             threads=settings.read_threads,

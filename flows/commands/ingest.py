@@ -27,19 +27,18 @@ def command(photos: tuple[str, ...], workspace: str | None, as_json: bool) -> No
     from engine.config import current_time, load_settings
     from engine.dataset.catalog import Workspace
     from engine.dataset.ingest import expand_inputs, ingest
-    from engine.images import ImageLimits
     from flows.commands.progress_bar import ProgressBar
+    from flows.limits import image_limits
 
     address = workspace_address(workspace)
     images = expand_inputs(photos)
     settings = load_settings()
-    limits = ImageLimits(max_pixels=settings.max_image_pixels, max_bytes=settings.max_image_bytes)
     with ProgressBar() as bar, Workspace.open(address) as opened:
         bar.stage("reading photos", len(images))
         result = ingest(
             opened,
             images,
-            limits,
+            image_limits(),
             current_time(),
             on_image=lambda uri: bar.image(uri, 0),
             threads=settings.read_threads,

@@ -34,9 +34,12 @@ what ran, runs, and comes next.""",
 @json_option
 def command(workspace: str | None, as_json: bool) -> None:
     """Say what runs on this machine for a workspace, and how far it is."""
-    from engine.config import current_time
-    from flows.runtime import prepare_prefect
-    from flows.up.status import read_status
+    from flows.importing import quick_imports
+
+    with quick_imports():
+        from engine.config import current_time
+        from flows.runtime import prepare_prefect
+        from flows.up.status import read_status
 
     prepare_prefect(verbose=False)
     now = current_time()

@@ -21,8 +21,6 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import httpx
-
 from engine.closing import Closing
 from engine.config import child_environment
 from engine.errors import BadInputError, EngineError
@@ -137,6 +135,8 @@ class ServerPlace(Closing):
 
 def is_healthy(api_url: str) -> bool:
     """Return whether a Prefect server, or an annotation service, says that it is well."""
+    import httpx
+
     # A proxy that is set for the internet has nothing to do with this machine.
     is_far = not is_loopback(urlsplit(api_url).hostname)
     try:

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-
-from prefect.settings import get_current_settings
+from typing import TYPE_CHECKING
 
 from engine.dataset.workspace_record import claim_workspace, is_workspace
 from engine.errors import TransientError
 from engine.objects import absolute_address
+from flows.runtime import may_have_server
 from flows.up.data_overview import DataOverview, data_overview
 from flows.up.links import Links, links_of
 from flows.up.prefect_server import is_healthy
-from flows.up.server_overview import ServerOverview, server_overview
 from flows.up.state_file import UpState, is_up, read_state
+
+if TYPE_CHECKING:
+    from flows.up.server_overview import ServerOverview
 
 __all__ = ["Status", "read_status"]
 
@@ -48,7 +50,7 @@ def read_status(address: str, now: datetime) -> Status:
     up, links = _up(address)
     data = data_overview(address, now)
     workspace = data.workspace if data is not None else absolute_address(address)
-    api_url = (up.api_url if up is not None else None) or get_current_settings().api.url
+    api_url = (up.api_url if up is not None else None) or _configured_server()
     server, problem = _server(api_url, workspace, now)
     return Status(
         workspace=workspace, up=up, links=links, data=data, server=server, problem=problem
@@ -63,6 +65,14 @@ def _up(address: str) -> tuple[UpState | None, Links | None]:
     return state, None if state is None else links_of(state, folder)
 
 
+def _configured_server() -> str | None:
+    if not may_have_server():
+        return None
+    from prefect.settings import get_current_settings  # takes a second to import
+
+    return get_current_settings().api.url
+
+
 def _server(
     api_url: str | None, workspace: str, now: datetime
 ) -> tuple[ServerOverview | None, str | None]:
@@ -70,6 +80,8 @@ def _server(
         return None, "no Prefect server is known: `maskwheel up` starts one"
     if not is_healthy(api_url):
         return None, f"the Prefect server at {api_url} does not answer"
+    from flows.up.server_overview import server_overview
+
     try:
         return server_overview(api_url, workspace, now), None
     except TransientError as error:

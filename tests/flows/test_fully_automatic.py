@@ -54,6 +54,18 @@ def test_a_second_run_over_the_same_photos_does_nothing_and_says_so(
     assert shard_hashes(workspace) == before
 
 
+def test_without_a_server_nobody_is_told_and_the_data_set_is_the_same(
+    cli: Cli, thirty_photos: Path, undisturbed: tuple[Path, float], tmp_path: Path
+) -> None:
+    workspace, home = tmp_path / "workspace", tmp_path / "prefect"
+    unwatched = {k: v for k, v in cli.environment.items() if not k.startswith("PREFECT")}
+    alone = Cli({**unwatched, "PREFECT_HOME": str(home), "SOURCE_DATE_EPOCH": CLOCK})
+    outcome = alone.json(*auto(thirty_photos, workspace))
+    assert (outcome["images_masked"], len(outcome["skipped"])) == (30, 1)
+    assert_same_data_set(workspace, undisturbed[0])
+    assert not home.exists(), "Prefect would have made a database there"
+
+
 def test_killed_at_random_instants_and_run_again_it_equals_an_undisturbed_run(
     cli: Cli, thirty_photos: Path, undisturbed: tuple[Path, float], tmp_path: Path
 ) -> None:

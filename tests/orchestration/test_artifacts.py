@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Dialog, Page, sync_playwright
 from prefect import flow
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey, FlowRunFilter
+from prefect.client.schemas.filters import FlowRunFilter
 from prefect.client.schemas.objects import Artifact
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES
@@ -31,16 +31,11 @@ from flows.artifacts.tables import MAX_ROWS, show_table
 from flows.artifacts.texts import Cell
 from flows.naming import describe_run
 from tests.browser import launched
+from tests.orchestration.conftest import newest_artifact
 from tests.prefect_server import PrefectServer, free_port, run_prefect_server
 from tests.quality.release_builders import random_rectangles, release_of, write_photos
 
 HOSTILE = "<img src=x onerror=alert(1)>|[a](http://evil.example) *b*.jpg"
-
-
-def newest(client: SyncPrefectClient, key: str) -> Artifact:
-    """The newest artifact of a key."""
-    found = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
-    return max(found, key=lambda artifact: str(artifact.created))
 
 
 def bar_of(client: SyncPrefectClient, run_id: str) -> Artifact:
@@ -72,7 +67,7 @@ def test_a_table_of_ten_thousand_rows_shows_the_first_and_says_where_the_rest_is
         show_table("ten thousand", rows, "All photos", rest="all in the report")
 
     show()
-    table = newest(prefect_client, "ten-thousand")
+    table = newest_artifact(prefect_client, "ten-thousand")
     rows = json.loads(str(table.data))
     assert len(rows) == MAX_ROWS
     assert rows[1] == {"photo": "1.jpg", "masks": "1,001", "share": "0.333"}
@@ -85,7 +80,7 @@ def test_an_empty_table_is_a_table(prefect_client: SyncPrefectClient) -> None:
         show_table("no-rows", [], "Nothing was skipped")
 
     show()
-    assert json.loads(str(newest(prefect_client, "no-rows").data)) == []
+    assert json.loads(str(newest_artifact(prefect_client, "no-rows").data)) == []
 
 
 def test_a_page_is_cut_at_what_the_server_should_hold(
@@ -96,7 +91,7 @@ def test_a_page_is_cut_at_what_the_server_should_hold(
         show_page("endless", "é" * MAX_PAGE_BYTES)
 
     show()
-    page = str(newest(prefect_client, "endless").data)
+    page = str(newest_artifact(prefect_client, "endless").data)
     assert len(page.encode()) < MAX_PAGE_BYTES + 100
     assert page.endswith("*cut off here*\n")
     assert "is cut at" in caplog.text
@@ -141,7 +136,7 @@ def test_ten_thousand_shards_cost_an_update_every_few_seconds(
         sent.append(progress)
         return artifact_id
 
-    monkeypatch.setattr("flows.artifacts.progress.update_progress_artifact", counted)
+    monkeypatch.setattr("prefect.artifacts.update_progress_artifact", counted)
     clock = HandClock()
 
     @flow
@@ -175,7 +170,7 @@ def test_progress_that_cannot_be_told_is_one_warning_and_the_run_goes_on(
     def work() -> str:
         with Progress(5, "masking", clock=clock) as progress:
             with monkeypatch.context() as patch:
-                patch.setattr("flows.artifacts.progress.update_progress_artifact", away)
+                patch.setattr("prefect.artifacts.update_progress_artifact", away)
                 for _ in range(4):
                     clock.now += 400
                     progress.advance()

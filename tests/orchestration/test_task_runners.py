@@ -29,8 +29,9 @@ from engine.config import Settings
 from engine.errors import BadInputError
 from engine.images import encode_jpeg
 from engine.records import Shard
-from flows import fully_automatic
-from flows.task_runners import WorkerLostError, Workers, hired
+from flows import masking
+from flows.task_runners import Workers, hired
+from flows.workers import WorkerLostError
 from tests.automatic.oracle_segmenter import paint_scene
 from tests.flows.conftest import Cli
 from tests.prefect_server import PrefectServer
@@ -151,9 +152,8 @@ def test_a_run_in_which_nothing_works_is_given_up_early(monkeypatch: pytest.Monk
     runner = YoungestFirst(4, lambda number: broken)
     shards = [Shard("auto-1", index, (index,)) for index in range(1000)]
     calls = Workers(runner, lambda: 4)
-    monkeypatch.setattr(fully_automatic, "hired", lambda *_: nullcontext(calls))
-    monkeypatch.setattr(fully_automatic, "Progress", lambda *_: nullcontext())
-    results = fully_automatic.mask_shards(shards, "nowhere", ModelSpec(), Settings())
+    monkeypatch.setattr(masking, "hired", lambda *_: nullcontext(calls))
+    results = masking.mask_shards(shards, "nowhere", ModelSpec(), Settings())
     assert results == [broken] * 10
 
 
