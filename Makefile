@@ -13,7 +13,7 @@ WEB_SOURCES := $(shell find $(WEB)/src $(WEB)/public $(WEB)/licenses -type f) \
   $(addprefix $(WEB)/,index.html package.json vite.config.ts third_party.ts svelte.config.js tsconfig.json)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check web test test-all bench demo train-bundled pins clean
+.PHONY: help setup check web test test-all bench bench-gpu demo train-bundled pins clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16
@@ -52,10 +52,18 @@ test: $(VENV)/.test web  ## the test suite (minutes)
 test-all: $(VENV)/.test web  ## the test suite with the slow tests
 	$(BIN)/pytest
 
-bench: $(VENV)/.test web  ## benchmarks; prints rows for tests/benchmarks/RESULTS.md
+bench: $(VENV)/.test web  ## benchmarks, rows for RESULTS.md: [SEGMENT_ANYTHING=checkout]
 	$(BIN)/python -m tests.benchmarks.bench_masks
-	$(BIN)/python -m tests.benchmarks.bench_generator
-	$(BIN)/python -m tests.benchmarks.bench_generator --model bundled --height 480 --width 640 --recommended
+	$(BIN)/python -m tests.benchmarks.bench_measuring
+	$(BIN)/python -m tests.benchmarks.bench_bundled
+	$(BIN)/python -m tests.benchmarks.bench_encoder $(if $(SEGMENT_ANYTHING),--segment-anything $(SEGMENT_ANYTHING))
+	$(BIN)/python -m tests.benchmarks.bench_sam_decoder
+	$(BIN)/python -m tests.benchmarks.bench_peers $(if $(SEGMENT_ANYTHING),--segment-anything $(SEGMENT_ANYTHING)) \
+	  $(if $(SEGMENT_ANYTHING_FAST),--segment-anything-fast $(SEGMENT_ANYTHING_FAST))
+	$(BIN)/python -m tests.benchmarks.bench_stages
+	$(BIN)/python -m tests.benchmarks.bench_stages --model vit_b --height 1500 --width 2250 --count 1
+	$(BIN)/python -m tests.benchmarks.bench_stages --processes 2
+	$(BIN)/python -m tests.benchmarks.bench_start
 	$(BIN)/python -m tests.benchmarks.bench_dataset
 	$(BIN)/python -m tests.benchmarks.bench_releases --masks 50000
 	$(BIN)/python -m tests.benchmarks.bench_exports --images 24 --masks 100
@@ -65,6 +73,9 @@ bench: $(VENV)/.test web  ## benchmarks; prints rows for tests/benchmarks/RESULT
 	$(BIN)/python -m tests.benchmarks.bench_browser --threads 1 2
 	$(BIN)/python -m tests.benchmarks.bench_browser --model vit_b --threads 1 2
 	$(BIN)/python -m tests.benchmarks.bench_page
+
+bench-gpu: $(VENV)/.test  ## images/s on this GPU: ARGS="--segment-anything ../segment-anything"
+	$(BIN)/python -m tests.benchmarks.bench_gpu $(ARGS)
 
 demo: $(VENV)/.base  ## mask real photos, print a table, write report.html
 	$(BIN)/python -m tests.examples.demo_photos $(DEMO)/photos

@@ -53,7 +53,9 @@ def calm_masks(sam: Sam) -> Sam:
     return sam
 
 
-def write_model(name: str, folder: Path, height: int, width: int) -> None:
+def write_model(
+    name: str, folder: Path, height: int, width: int, checkout: Path | None = None
+) -> None:
     """Export a model with an embedding; a plain SAM in the public form too."""
     torch.manual_seed(0)
     if name == "bundled":
@@ -67,8 +69,8 @@ def write_model(name: str, folder: Path, height: int, width: int) -> None:
     export_decoder(sam, folder)
     save_file(embedding_tensors(features), folder / "embedding.safetensors")
     if name != "bundled":
-        write_public_style(sam, folder / "public.onnx", upscale=True)
-        write_public_style(sam, folder / "public-low-res.onnx", upscale=False)
+        write_public_style(sam, folder / "public.onnx", upscale=True, checkout=checkout)
+        write_public_style(sam, folder / "public-low-res.onnx", upscale=False, checkout=checkout)
 
 
 def picture(height: int, width: int) -> NDArray[np.uint8]:
@@ -126,13 +128,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--height", type=int, default=HEIGHT)
     parser.add_argument("--width", type=int, default=WIDTH)
+    parser.add_argument("--public", type=Path, help="checkout of segment-anything to export")
     given = parser.parse_args()
     kinds = ["ours"] if given.model == "bundled" else ["ours", "public", "public-low-res"]
     size = {"width": given.width, "height": given.height}
     with tempfile.TemporaryDirectory() as folder:
         site = Path(folder)
         build_click_page(site)
-        write_model(given.model, site / "model", **size)
+        write_model(given.model, site / "model", **size, checkout=given.public)
         with click_page(site) as page:
             print(page.fact("cores"), "cores, isolated:", page.fact("isolated"))
             timed = []

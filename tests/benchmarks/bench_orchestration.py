@@ -124,13 +124,14 @@ def by_the_flow(
     photos: Path, workspace: Path, images_per_shard: int, staff: Mapping[str, Any]
 ) -> Measured:
     """Run the flow in this process; PREFECT_API_URL says where its server is."""
-    from flows import fully_automatic as module
+    from flows import masking
     from flows.artifacts.automatic import show_outcome
+    from flows.fully_automatic import fully_automatic
 
     cached_model(SPEC)
-    with patch.object(module, "show_outcome", wraps=show_outcome) as shown:
+    with patch.object(masking, "show_outcome", wraps=show_outcome) as shown:
         began = time.perf_counter()
-        outcome = module.fully_automatic(
+        outcome = fully_automatic(
             [str(photos)],
             workspace=str(workspace),
             device="cpu",
