@@ -19,6 +19,7 @@ from tests.annotation.annotation_page import AnnotationPage, opened
 from tests.annotation.service import Service, running_service
 
 HEIGHT, WIDTH = 120, 160
+IMAGES = 32  # who hands one in is given the next: two for everybody, and more
 PEOPLE = [f"annotator-{i}" for i in range(12)]
 
 
@@ -31,10 +32,10 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with running_service(
         tmp_path_factory.mktemp("service"),
         model="bundled",
-        images=16,
+        images=IMAGES,
         stage="semi",
         people=dict.fromkeys(PEOPLE, "annotator"),
-        proposals={position: [proposal] for position in range(16)},
+        proposals={position: [proposal] for position in range(IMAGES)},
     ) as running:
         yield running
 

@@ -75,7 +75,7 @@ def test_oracle_logits_give_the_masks_of_the_reference(
 def test_equal_scores_keep_the_order_of_the_reference() -> None:
     scene = OracleScene(seed=5, height=80, width=120, iou_steps=10)
     options: dict[str, float | int] = {
-        "points_per_side": 10,
+        "points_per_side": 7,
         "pred_iou_thresh": 0.6,
         "stability_score_thresh": 0.7,
         "crop_n_layers": 1,

@@ -21,7 +21,7 @@ from tests.flows.conftest import Cli
 from tests.same_data_set import CLOCK, assert_same_data_set, shard_hashes, tables
 
 FAST = ("--points-per-side", "4", "--pred-iou-thresh", "0.01", "--stability-score-thresh", "0.1")
-KILLS = 10
+KILLS = 6
 
 
 def auto(photos: Path, workspace: Path) -> tuple[str | Path, ...]:
