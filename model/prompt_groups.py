@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 
 _BYTES_AT_ONCE = 16 << 20
+# More of a small image's gain nothing, and masks are drawn in ten times the memory of the tokens.
+_MOST_AT_ONCE = 16
 
 
 def prompts_at_once(image_tokens: Tensor) -> int:
     """Return how many prompts a processor works on best, given the image tokens of one."""
-    return max(1, _BYTES_AT_ONCE // max(1, image_tokens.nbytes))
+    return min(_MOST_AT_ONCE, max(1, _BYTES_AT_ONCE // max(1, image_tokens.nbytes)))
 
 
 def prompt_groups(

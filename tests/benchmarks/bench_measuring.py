@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from engine.automatic import AutomaticConfig
 from engine.automatic.measuring import measure_masks
-from engine.automatic.prompting import _drawn_groups
+from engine.automatic.prompting import draw_promising
 from engine.images import ImageLimits, decode_image
 from model import Frame, build_sam, cut_window, regions_above, upsample_window
 from model.preprocess import input_frame
@@ -64,8 +64,13 @@ def drawn_logits(photo: Path | None, points_per_side: int) -> tuple[NDArray[np.f
     centres = (np.arange(points_per_side) + 0.5) / points_per_side
     grid = np.stack(np.meshgrid(centres, centres), axis=-1).reshape(-1, 2)
     with torch.inference_mode():
-        groups = _drawn_groups(
-            sam, embedding, grid * image.shape[1::-1], AutomaticConfig.recommended(sam)
+        groups = draw_promising(
+            sam,
+            embedding,
+            grid * image.shape[1::-1],
+            slice(0, len(grid)),
+            8,
+            AutomaticConfig.recommended(sam),
         )
         logits = torch.cat([group.logits_Mhw for group in groups])
     return logits.numpy(), embedding.frame

@@ -66,8 +66,8 @@ class Agreement:
         same_place: masks equal in run-lengths and box to the other side's at the same place.
         same_anywhere: masks whose run-lengths the other side has too.
         covered: masks with an IoU of 0.9 or more with one of the other side's.
-        flipped_pixels: pixels in which masks at the same place differ, added up; None when the
-            sides' numbers of masks differ.
+        flipped_pixels: in which masks differ from the most similar ones of the other side, added
+            up.
         score_difference: largest difference of predicted IoU or stability at the same place.
     """
 
@@ -75,19 +75,18 @@ class Agreement:
     same_place: int
     same_anywhere: int
     covered: int
-    flipped_pixels: int | None
+    flipped_pixels: int
     score_difference: float
 
     def __str__(self) -> str:
         own, other = self.masks
         if own == other == self.same_place:
             return f"all {own} identical and in the same order, scores within {self.tolerance}"
-        said = f"{self.same_anywhere} of {own} identical"
-        if self.flipped_pixels is not None:
-            said += (
-                f", {self.same_place} at the same place, else {self.flipped_pixels} pixels differ"
-            )
-        return f"{said}; {self.covered} of {own} found at IoU 0.9 among {other}"
+        return (
+            f"{self.same_anywhere} of {own} identical, {self.same_place} at the same place, the "
+            f"others differ in {self.flipped_pixels} pixels; "
+            f"{self.covered} of {own} found at IoU 0.9 among {other}"
+        )
 
     @property
     def tolerance(self) -> str:
@@ -101,10 +100,11 @@ def agreement(found: Sequence[FoundMask], wanted: Sequence[FoundMask]) -> Agreem
     same_place = sum(a.rle == b.rle and a.bbox_xywh == b.bbox_xywh for a, b in pairs)
     known = {m.rle.counts for m in wanted}
     iou_FW = mask_iou([m.rle for m in found], [m.rle for m in wanted])
+    alike = [wanted[i] for i in iou_FW.argmax(axis=1)] if wanted else []
     flipped = sum(
         int(np.count_nonzero(decode_mask(a.rle) ^ decode_mask(b.rle)))
-        for a, b in pairs
-        if a.rle != b.rle and len(found) == len(wanted)
+        for a, b in zip(found, alike, strict=False)
+        if a.rle != b.rle
     )
     scores = [
         abs(x - y)
@@ -120,7 +120,7 @@ def agreement(found: Sequence[FoundMask], wanted: Sequence[FoundMask]) -> Agreem
         same_place=same_place,
         same_anywhere=sum(m.rle.counts in known for m in found),
         covered=int((iou_FW.max(axis=1, initial=0) >= 0.9).sum()),
-        flipped_pixels=flipped if len(found) == len(wanted) else None,
+        flipped_pixels=flipped,
         score_difference=max(scores, default=0.0),
     )
 

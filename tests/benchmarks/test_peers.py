@@ -120,11 +120,11 @@ def test_agreement_tells_a_flipped_pixel_from_another_order() -> None:
     assert agreement(wanted, wanted).same_place == 2
     assert "all 2 identical" in str(agreement(wanted, wanted))
     swapped = agreement(wanted[::-1], wanted)
-    assert (swapped.same_place, swapped.same_anywhere) == (0, 2)
+    assert (swapped.same_place, swapped.same_anywhere, swapped.flipped_pixels) == (0, 2, 0)
     flipped = agreement([found(nearly), found(right)], wanted)
     assert (flipped.same_place, flipped.flipped_pixels, flipped.covered) == (1, 1, 2)
     fewer = agreement(wanted[:1], wanted)
-    assert fewer.flipped_pixels is None
+    assert fewer.flipped_pixels == 0
     assert "1 of 1 identical" in str(fewer)
 
 
