@@ -36,6 +36,7 @@ from engine.annotation.migrations import migrate
 from engine.annotation.tables import Base, PropertyRow
 from engine.closing import Closing
 from engine.errors import BadInputError, EngineError, TransientError, WorkspaceError
+from engine.write_ahead import use_write_ahead_log
 
 __all__ = ["Database", "database_url", "insert_new", "open_database"]
 
@@ -168,6 +169,8 @@ def _sqlite(address: URL) -> Engine:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise WorkspaceError(f"{path} cannot be made: {error}") from error
+    with _plain_errors():
+        use_write_ahead_log(path, busy_s=_BUSY_SECONDS)
     engine = create_engine(
         address.set(drivername="sqlite+pysqlite"),
         connect_args={"timeout": _BUSY_SECONDS},
@@ -179,7 +182,7 @@ def _sqlite(address: URL) -> Engine:
     def configure(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:
         # Transactions begin where we say so, below; the driver would begin them late.
         connection.isolation_level = None
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+        for pragma in ("synchronous=FULL", "foreign_keys=ON"):
             connection.execute(f"PRAGMA {pragma}")
 
     @event.listens_for(engine, "begin")

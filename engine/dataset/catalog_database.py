@@ -13,7 +13,6 @@ import random
 import sqlite3
 import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +23,7 @@ from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, Operational
 from engine.dataset.table_catalog import TableCatalog
 from engine.errors import BadInputError, TransientError, WorkspaceError
 from engine.objects import ObjectStore
+from engine.write_ahead import use_write_ahead_log
 
 __all__ = ["CATALOG_FILE", "CATALOG_TABLES", "back_off", "open_catalog", "retry"]
 
@@ -101,10 +101,7 @@ def _open_sqlite(store: ObjectStore, path: Path) -> TableCatalog:
     address = URL.create("sqlite", database=str(path), query={"timeout": str(_BUSY_SECONDS)})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(path, timeout=_BUSY_SECONDS)) as connection:
-            # Readers and the one writer do not wait for each other. The mode sticks to the file;
-            # where the file system has no shared memory SQLite keeps its rollback journal.
-            connection.execute("PRAGMA journal_mode=WAL")
+        use_write_ahead_log(path, busy_s=_BUSY_SECONDS)
         return TableCatalog(_SQLITE_NAME, store, address.render_as_string(hide_password=False))
     except OSError as error:
         raise WorkspaceError(f"{path} cannot be opened: {error}") from error

@@ -9,6 +9,7 @@ metadata, tells it from another's.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -34,8 +35,6 @@ from engine.objects.store import (
 )
 
 __all__ = ["S3Store"]
-
-_PROBE = f"{TEMPORARY_PREFIX}probe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +64,9 @@ class S3Store:
                 write to a key.
             TransientError: the server stayed out of reach.
         """
-        probe = Target(self.bucket, self._full(_PROBE), self.options)
+        # A name of its own: another process that removes its probe must not remove this one.
+        name = f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+        probe = Target(self.bucket, self._full(name), self.options)
         check_conditions(probe)
         probe.remove()
 

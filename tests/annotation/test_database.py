@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from alembic.autogenerate import compare_metadata
@@ -90,8 +91,14 @@ def test_a_database_of_a_newer_version_is_refused(database_address: Address) -> 
 
 def test_many_may_open_and_make_it_at_once(database_address: Address) -> None:
     url, schema = database_address
+    starts_together = Barrier(6, timeout=60)
+
+    def open_it(_: int) -> Database:
+        starts_together.wait()
+        return open_database(url, schema=schema)
+
     with ThreadPoolExecutor(6) as pool:
-        opened = list(pool.map(lambda _: open_database(url, schema=schema), range(6)))
+        opened = list(pool.map(open_it, range(6)))
     assert len({db.database_id for db in opened}) == 1
     a_person(opened[0])
     assert [len(list_annotators(db)) for db in opened] == [1] * 6

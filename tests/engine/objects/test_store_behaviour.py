@@ -266,6 +266,13 @@ def test_a_checked_store_holds_nothing_more(store: ObjectStore) -> None:
     assert list(store.list("")) == []
 
 
+def test_many_may_check_a_store_at_once(store: ObjectStore) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        for check in [pool.submit(store.check) for _ in range(24)]:
+            check.result()
+    assert list(store.list("")) == []
+
+
 def test_a_large_file_goes_up_whole_and_once(
     store: ObjectStore, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
