@@ -9,14 +9,19 @@ one. A thread for each part brings nearly twice, and a part has the same bits on
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import cache
+from threading import Barrier, Lock
 from typing import TypeVar
 
 import torch
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
+
+_one_pool_begins = Lock()
 
 
 def side_by_side(
@@ -25,11 +30,12 @@ def side_by_side(
     """Yield the results of all parts, in order.
 
     Args:
-        work: called in other threads, several at a time, in inference mode.
+        work: called in other threads, several at a time, in inference mode. Those threads are the
+            same for all callers in a process, so that together they use each core once.
         parts: more than there are threads, so that all end together.
     """
-    threads = min(torch.get_num_threads(), len(parts))
-    if threads < 2:
+    threads = torch.get_num_threads()
+    if min(threads, len(parts)) < 2:
         for part in parts:
             yield from work(part)
         return
@@ -38,11 +44,32 @@ def side_by_side(
     def whole(part: Part) -> list[Result]:
         return list(work(part))
 
-    at_once = torch.get_num_threads()
-    pool = ThreadPoolExecutor(threads, "part", initializer=torch.set_num_threads, initargs=(1,))
+    with _one_pool_begins:
+        pool = _pool(os.getpid(), threads)
+    results = [pool.submit(whole, part) for part in parts]
     try:
-        for results in pool.map(whole, parts):
-            yield from results
+        for result in results:
+            yield from result.result()
     finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(at_once)  # new threads take the number that was set last
+        for result in results:
+            result.cancel()
+        wait(results)
+
+
+@cache
+def _pool(_process: int, threads: int) -> ThreadPoolExecutor:
+    """Return threads in which torch does not spread anything further; a fork has none of them."""
+    pool = ThreadPoolExecutor(threads, "part", initializer=_keep_to_this_thread)
+    all_have_begun = Barrier(threads + 1)
+    for _ in range(threads):
+        pool.submit(all_have_begun.wait)
+    all_have_begun.wait()
+    # Threads that others begin take the number that was set last, in whatever thread: they must not
+    # take 1. This happens once, as the bits of some operations depend on it.
+    torch.set_num_threads(threads)
+    return pool
+
+
+def _keep_to_this_thread() -> None:
+    torch.get_num_threads()  # else the first operation would take the common number
+    torch.set_num_threads(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -53,6 +54,36 @@ def test_each_part_has_one_thread_of_torch_and_the_caller_keeps_its_own(threads:
     other.start()
     other.join()
     assert seen == [threads], "threads that others start later"
+
+
+def test_threads_that_others_begin_meanwhile_keep_their_number(threads: int) -> None:
+    seen: list[int] = []
+
+    def work(_: int) -> list[int]:
+        other = threading.Thread(target=lambda: seen.append(torch.get_num_threads()))
+        other.start()
+        other.join()
+        return [0]
+
+    list(side_by_side(work, range(4)))  # its threads begin here, once
+    seen.clear()
+    list(side_by_side(work, range(20)))
+    assert seen == [threads] * 20
+
+
+def test_what_runs_ends_before_the_caller_goes_on(threads: int) -> None:
+    running = set[int]()
+
+    def work(part: int) -> Iterator[int]:
+        running.add(part)
+        yield part
+        time.sleep(0.05)
+        running.remove(part)
+
+    results = side_by_side(work, range(20))
+    assert next(results) == 0
+    results.close()  # type: ignore[attr-defined]
+    assert running == (set() if threads > 1 else {0})
 
 
 def test_an_error_ends_it_and_is_told(threads: int) -> None:
