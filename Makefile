@@ -49,8 +49,8 @@ check: $(VENV)/.test $(WEB)/node_modules/.package-lock.json  ## lint, format, ty
 test: $(VENV)/.test web  ## the test suite (minutes)
 	$(BIN)/pytest -n auto --dist loadfile -m 'not slow'
 
-test-all: $(VENV)/.test web  ## the test suite with the slow tests
-	$(BIN)/pytest
+test-all: $(VENV)/.test web  ## the test suite with the slow tests and new random examples
+	$(BIN)/pytest --hypothesis-profile=searching
 
 bench: $(VENV)/.test web  ## benchmarks, rows for RESULTS.md: [SEGMENT_ANYTHING=checkout]
 	$(BIN)/python -m tests.benchmarks.bench_masks

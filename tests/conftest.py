@@ -1,4 +1,8 @@
-"""What every test shares: one torch thread, and the folder with real annotated images."""
+"""What every test shares: one torch thread, examples, and the folder with real annotated images.
+
+Hypothesis tries the same examples every time, and as long as a busy machine takes for them:
+what fails in one run fails in the next. `make test-all` tries new ones.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from tests.browser import chromium
 from tests.postgres import postgres_server, postgres_url
@@ -22,6 +27,11 @@ __all__ = [
     "postgres_url",
     "s3_address",
 ]
+
+_PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("searching", _PATIENT)
+settings.register_profile("repeatable", _PATIENT, derandomize=True)
+settings.load_profile("repeatable")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -144,7 +144,7 @@ OBJECTS = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     st.builds(
         DraftContent,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.annotation.database import Database
@@ -134,7 +134,6 @@ EVENTS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(EVENTS)
 def test_the_parts_add_up_to_the_total(events: list[LoggedEvent]) -> None:
     seconds = active_seconds_by_object(events)
@@ -143,7 +142,6 @@ def test_the_parts_add_up_to_the_total(events: list[LoggedEvent]) -> None:
     assert min([seconds.unattributed, *seconds.by_object.values()]) >= 0
 
 
-@settings(deadline=None)
 @given(EVENTS, st.randoms(use_true_random=False))
 def test_order_and_repetition_make_no_difference(
     events: list[LoggedEvent], random_order: random.Random

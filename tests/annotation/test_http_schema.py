@@ -84,7 +84,6 @@ def try_operation(
     @seed(5)
     @settings(
         max_examples=examples,
-        deadline=None,
         database=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),

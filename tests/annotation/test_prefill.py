@@ -130,7 +130,7 @@ boxes = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(boxes, max_size=12), st.floats(0, 0.5))
 def test_whatever_is_found_what_is_proposed_hardly_overlaps(
     found: list[tuple[int, int, int, int, int]], max_overlap: float

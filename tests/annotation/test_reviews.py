@@ -322,7 +322,7 @@ BOXES = st.builds(
 MASKS = st.lists(BOXES, max_size=4)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(MASKS, MASKS)
 def test_agreement_is_symmetric_and_at_most_one(a: list[Rle], b: list[Rle]) -> None:
     found = pair_agreement(a, b)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.automatic.crops import layered_crops
@@ -23,7 +23,6 @@ def test_four_crops_of_a_known_image() -> None:
 
 
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(0, 3))
-@settings(deadline=None)
 def test_every_layer_covers_the_image_and_stays_inside(
     height: int, width: int, layers: int
 ) -> None:

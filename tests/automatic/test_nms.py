@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -50,7 +50,6 @@ def test_nothing_gives_nothing() -> None:
 
 
 @given(scored_boxes, st.sampled_from([0.0, 0.3, 0.7, 1.0]))
-@settings(deadline=None)
 def test_survivors_come_best_first_and_survive_again(
     rows: list[tuple[tuple[int, int, int, int], int]], threshold: float
 ) -> None:

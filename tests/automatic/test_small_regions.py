@@ -30,7 +30,7 @@ def filled_on_the_whole_image(mask: NDArray[np.bool_], min_area: int) -> NDArray
 
 
 @given(masks, st.integers(1, 40))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_holes_are_filled_in_the_box_as_on_the_whole_image(
     mask: NDArray[np.bool_], min_area: int
 ) -> None:
@@ -48,7 +48,7 @@ def test_holes_are_filled_in_the_box_as_on_the_whole_image(
 
 
 @given(masks, st.integers(1, 40))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_small_islands_go_and_the_largest_stays(mask: NDArray[np.bool_], min_area: int) -> None:
     cleaned, changed, largest = remove_small_islands(mask, min_area)
     labels, count = ndimage.label(mask, EIGHT)
@@ -62,7 +62,7 @@ def test_small_islands_go_and_the_largest_stays(mask: NDArray[np.bool_], min_are
 
 
 @given(masks, st.integers(1, 40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_cleaning_twice_changes_nothing_more(mask: NDArray[np.bool_], min_area: int) -> None:
     once, _, largest = remove_small_islands(mask, min_area)
     again, changed, _ = remove_small_islands(once, min_area)

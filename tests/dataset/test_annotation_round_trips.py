@@ -52,7 +52,7 @@ def exported(
     return ExportMask(record, 2**62 + 1, origin)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(MASKS, SCORES, SCORES, POINTS)
 def test_a_mask_comes_back_from_coco_and_sa1b(
     mask_HW: NDArray[np.bool_], iou: float, stability: float, point: tuple[float, float] | None

@@ -34,7 +34,7 @@ class Dripping(io.StringIO):
         return super().read(self._size)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(OBJECTS, st.lists(VALUES, max_size=5), st.integers(1, 9), st.sampled_from([None, 1]))
 def test_an_array_is_what_json_reads(
     others: dict[str, Any], wanted: list[Any], size: int, indent: int | None
@@ -47,7 +47,7 @@ def test_an_array_is_what_json_reads(
     assert list(iter_array(Dripping(text, size), "absent")) == []
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(OBJECTS, st.data())
 def test_a_text_that_is_cut_is_an_error(content: dict[str, Any], data: st.DataObject) -> None:
     text = json.dumps(content)

@@ -36,7 +36,7 @@ def check_scene(scene: SyntheticScene, height: int, width: int) -> None:
     seed=st.integers(0, 2**32),
     family=st.sampled_from([None, *FAMILIES]),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_masks_of_any_scene_are_visible_and_disjoint_or_nested(
     height: int, width: int, seed: int, family: str | None
 ) -> None:
@@ -149,7 +149,7 @@ def test_regions_are_nearest_to_their_sites_and_the_distance_is_that_to_the_bord
     scale_px=st.floats(1, 300),
     seed=st.integers(),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_noise_of_any_size_and_scale_is_finite(
     height: int, width: int, scale_px: float, seed: int
 ) -> None:

@@ -16,7 +16,7 @@ masks = hnp.arrays(np.bool_, st.tuples(st.integers(1, 14), st.integers(1, 14)))
 
 
 @given(masks)
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 def test_depth_is_the_distance_to_the_nearest_pixel_outside(mask_HW: NDArray[np.bool_]) -> None:
     outside = np.argwhere(~np.pad(mask_HW, 1)) - 1
     found = border_distance(mask_HW)

@@ -531,14 +531,14 @@ def decodes_or_raises_an_image_error(data: bytes) -> None:
 
 
 @given(st.binary(max_size=400))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_random_bytes_raise_nothing_but_image_errors(data: bytes) -> None:
     decodes_or_raises_an_image_error(data)
 
 
 @pytest.mark.parametrize("case", SEEDS)
 @given(data=st.data())
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.data_too_large])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.data_too_large, HealthCheck.too_slow])
 def test_damaged_files_raise_nothing_but_image_errors(case: str, data: st.DataObject) -> None:
     damaged = bytearray(SEEDS[case])
     for _ in range(data.draw(st.integers(1, 6))):
@@ -608,7 +608,7 @@ def test_other_schemes_are_bad_input_that_names_what_is_supported(uri: str) -> N
         ),
     )
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_png_gives_back_the_pixels_that_it_was_made_of(image: NDArray[np.uint8]) -> None:
     decoded = decode_image(encode_png(image))
     expected = image if image.ndim == 3 else np.repeat(image[:, :, np.newaxis], 3, axis=2)
@@ -684,7 +684,7 @@ def test_components_touching_at_a_corner_are_one() -> None:
         st.tuples(st.integers(0, 12), st.integers(0, 12)),
     )
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_labels_cover_the_foreground_and_areas_count_them(mask_HW: NDArray[np.uint8]) -> None:
     labels_HW, areas = connected_components(mask_HW.T)
     assert labels_HW.shape == mask_HW.T.shape

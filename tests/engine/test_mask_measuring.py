@@ -66,7 +66,7 @@ def nonsense(draw: st.DrawFn) -> Rle:
     return Rle(draw(size), draw(size), draw(_LETTERS))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.one_of(masks(), runs_with_zeros(), nonsense()), max_size=8))
 def test_a_batch_says_of_each_mask_what_the_mask_alone_says(rles: list[Rle]) -> None:
     agrees_with_one_by_one(rles)

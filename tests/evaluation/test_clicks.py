@@ -31,7 +31,7 @@ def test_the_centre_of_a_disc_is_its_centre() -> None:
 
 
 @given(masks)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_the_centre_is_as_deep_in_the_mask_as_the_plain_search_finds(
     mask: NDArray[np.bool_],
 ) -> None:
@@ -46,7 +46,7 @@ def test_a_mask_that_touches_the_images_edge_ends_there() -> None:
 
 
 @given(masks, st.integers(0, 5))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_random_clicks_lie_in_the_mask(mask: NDArray[np.bool_], seed: int) -> None:
     if mask.any():
         ((x, y),) = random_clicks(mask[None], np.random.default_rng(seed)).astype(int)

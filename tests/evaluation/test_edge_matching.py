@@ -41,7 +41,7 @@ def most_pairs(
 
 
 @given(tiny_maps, tiny_maps, distances)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_as_many_pixels_are_paired_as_by_brute_force(
     predicted: NDArray[np.bool_], human: NDArray[np.bool_], max_distance_px: float
 ) -> None:
@@ -53,7 +53,7 @@ def test_as_many_pixels_are_paired_as_by_brute_force(
 
 
 @given(tiny_maps, tiny_maps, distances)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_count_does_not_depend_on_which_map_is_called_predicted(
     one: NDArray[np.bool_], other: NDArray[np.bool_], max_distance_px: float
 ) -> None:

@@ -186,7 +186,7 @@ counts_2x4 = arrays(np.int64, (2, 4), elements=st.integers(0, 9))
 
 
 @given(counts_2x4, counts_2x4, counts_2x4, counts_2x4)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_figures_of_any_counts_lie_between_0_and_1(
     found: NDArray[np.int64],
     wrong: NDArray[np.int64],

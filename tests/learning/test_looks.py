@@ -21,7 +21,7 @@ def photo(height: int = 40, width: int = 60, seed: int = 0) -> NDArray[np.uint8]
 
 
 @given(look=st.sampled_from(sorted(LOOKS)), height=st.integers(1, 40), width=st.integers(1, 40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_every_look_keeps_size_type_and_the_original(look: str, height: int, width: int) -> None:
     image = photo(height, width)
     before = image.copy()

@@ -128,7 +128,7 @@ def test_closing_the_batches_ends_their_threads(tmp_path: Path) -> None:
         assert not thread.is_alive()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.integers(1, 300),
     st.integers(1, 300),

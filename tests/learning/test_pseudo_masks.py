@@ -112,7 +112,7 @@ def test_an_image_without_structure_has_no_masks(size: tuple[int, int]) -> None:
     side=st.integers(2, 9),
     seed=st.integers(0, 2**32),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_two_regions_of_a_hierarchy_are_disjoint_or_nested(
     height: int, width: int, side: int, seed: int
 ) -> None:

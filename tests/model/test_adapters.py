@@ -187,7 +187,7 @@ def test_an_adapter_moves_the_rows_of_queries_and_values_only() -> None:
 
 
 @given(st.integers(1, 4), st.floats(0.5, 32), st.integers(1, 6), st.integers(1, 9))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_an_update_is_alpha_over_rank_times_up_times_down(
     rank: int, alpha: float, rows: int, columns: int
 ) -> None:

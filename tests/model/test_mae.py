@@ -361,7 +361,7 @@ def test_settings_out_of_range_are_refused(wrong: dict[str, float]) -> None:
         MaeConfig(**wrong)  # type: ignore[arg-type]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 4), st.integers(1, 4), st.sampled_from([2, 4, 16]))
 def test_patches_come_in_reading_order(rows: int, columns: int, patch: int) -> None:
     pixels = torch.arange(3 * rows * columns * patch**2).view(1, 3, rows * patch, columns * patch)

@@ -33,7 +33,7 @@ def ours(image_HWC3: NDArray[np.uint8], height: int, width: int) -> NDArray[np.u
 side = st.one_of(st.integers(1, 4), st.integers(1, 300))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(side, side, side, side, st.integers(0, 2**32 - 1), st.booleans())
 def test_the_resize_is_pillows_bit_for_bit(
     height: int, width: int, new_height: int, new_width: int, seed: int, extreme: bool

@@ -134,7 +134,7 @@ def test_the_same_generator_state_draws_the_same_prompts() -> None:
     assert not torch.equal(draw(1)[1], draw(2)[1])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 39), st.integers(0, 2**31))
 def test_a_mask_gets_the_same_prompts_whichever_process_holds_it(cut: int, seed: int) -> None:
     masks, other = random_masks(11), random_masks(12)
@@ -207,7 +207,7 @@ def farthest(mask_HW: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float]:
     return distances, float(distances.max())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.integers(1, 40), st.integers(1, 40), st.integers(0, 2**32 - 1), st.sampled_from([0, 1, 3])
 )

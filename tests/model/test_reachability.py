@@ -67,7 +67,7 @@ def test_a_path_may_turn_twice_in_every_round() -> None:
     assert reach[4, 3] > 0.6
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 10_000), st.integers(1, 9), st.integers(1, 9))
 def test_distances_are_those_of_real_paths_and_exact_along_the_seeds_lines(
     seed: int, height: int, width: int
@@ -107,7 +107,7 @@ def test_costs_learn_from_what_was_reached() -> None:
     assert float(logits.grad.sum()) == pytest.approx(0.5 * 10, rel=1e-4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.integers(0, 10_000), st.integers(1, 3), st.sampled_from([1, 2, 5, 8, 12, 24]), st.booleans()
 )

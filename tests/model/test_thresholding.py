@@ -79,7 +79,7 @@ def random_logits(
     return np.ascontiguousarray(logits, dtype=np.float32)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(
     st.sampled_from(FRAMES),
     st.sampled_from(["noise", "blocks", "ties", "one cell"]),

@@ -88,7 +88,7 @@ def test_a_window_is_a_copy_that_outlives_the_logits() -> None:
     assert window.size < low_res.size
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(
     st.integers(1, 400),
     st.integers(1, 400),

@@ -300,7 +300,7 @@ CONFLICTING = {
     verdicts=st.lists(st.booleans(), min_size=40, max_size=40),
     arrivals=st.lists(st.integers(0, 20), max_size=3),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_every_history_ends_without_a_conflict_and_without_asking_for_anything_twice(
     policy: Policy,
     photos: int,

@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.errors import BadInputError, MissingObjectError
@@ -168,7 +168,7 @@ def test_any_reading_of_an_open_object_equals_reading_its_bytes(store: ObjectSto
         st.integers(0, 250_000) | st.just(-1),
     )
 
-    @settings(max_examples=15, deadline=None)
+    @settings(max_examples=15)
     @given(st.lists(step, max_size=6))
     def agree(steps: list[tuple[int, int, int]]) -> None:
         with store.open("key") as stream, io.BytesIO(body) as model:
@@ -211,7 +211,7 @@ KEYS = st.text(
 
 
 def test_every_key_that_is_taken_comes_back(store: ObjectStore) -> None:
-    @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=25)
     @given(KEYS)
     def round_trip(key: str) -> None:
         place = f"{uuid.uuid4().hex}/"  # some keys are others' folders
