@@ -93,6 +93,7 @@ def test_an_error_ends_it_and_is_told(threads: int) -> None:
         begun.append(part)
         if part == 1:
             raise ValueError("part 1 is broken")
+        time.sleep(0.01)  # all of them: seconds, in which the error is noticed
         return [part]
 
     with pytest.raises(ValueError, match="part 1 is broken"):
