@@ -13,6 +13,7 @@ import pyarrow as pa
 from engine.dataset.catalog import Workspace
 from engine.dataset.releases import latest_release, scan
 from engine.dataset.schemas import TableName
+from engine.objects.store import TEMPORARY_PREFIX
 
 __all__ = ["CLOCK", "assert_same_data_set", "shard_hashes", "tables"]
 
@@ -21,10 +22,15 @@ _ORDER: dict[TableName, str] = {"images": "image_id", "masks": "mask_id", "image
 
 
 def shard_hashes(workspace: Path) -> dict[str, str]:
-    """Return the sha256 of all that the runs wrote, by path."""
+    """Return the sha256 of all that the runs wrote, by path.
+
+    A process that is killed while it writes leaves a hidden file, which `maskwheel releases gc`
+    removes once nobody can be writing it any more: it is no part of the data set.
+    """
     return {
         str(path.relative_to(workspace)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(workspace.glob("runs/*/*"))
+        if not path.name.startswith(TEMPORARY_PREFIX)
     }
 
 
