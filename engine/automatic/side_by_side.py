@@ -4,7 +4,8 @@
 
 Torch spreads every operation over all threads by itself. For operations on a few prompts, which
 take microseconds, most of that is waiting for one another: two threads bring 1.25 times the work of
-one. A thread for each part brings nearly twice, and a part has the same bits on any machine.
+one. A thread for each part brings 1.25 times that again, and a part has the same bits on any number
+of threads.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ def side_by_side(
         work: called in other threads, several at a time, in inference mode. Those threads are the
             same for all callers in a process, so that together they use each core once.
         parts: more than there are threads, so that all end together.
+
+    Raises:
+        Exception: what `work` raised; parts that were not begun are not begun any more.
     """
     threads = torch.get_num_threads()
     if min(threads, len(parts)) < 2:

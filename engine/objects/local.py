@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
@@ -16,7 +15,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from engine.errors import BadInputError, MissingObjectError, WorkspaceError
-from engine.objects.store import TEMPORARY_PREFIX, StoredObject, check_key, check_link_seconds
+from engine.objects.store import (
+    TEMPORARY_PREFIX,
+    StoredObject,
+    check_key,
+    check_link_seconds,
+    temporary_name,
+)
 
 __all__ = ["LocalStore", "file_uri", "sync_folder"]
 
@@ -53,7 +58,7 @@ class LocalStore:
 
     def check(self) -> None:
         """Raise WorkspaceError unless the folder can be written and has hard links."""
-        probe = self.root / f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+        probe = self.root / temporary_name()
         try:
             with self._temporary_beside(probe) as temporary:
                 temporary.touch(exist_ok=False)
@@ -171,7 +176,7 @@ class LocalStore:
 
     @contextmanager
     def _temporary_beside(self, path: Path) -> Iterator[Path]:
-        temporary = path.with_name(f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}")
+        temporary = path.with_name(temporary_name())
         try:
             _make_folders(path.parent)
             yield temporary

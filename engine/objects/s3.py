@@ -9,7 +9,6 @@ metadata, tells it from another's.
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -32,6 +31,7 @@ from engine.objects.store import (
     StoredObject,
     check_key,
     check_link_seconds,
+    temporary_name,
 )
 
 __all__ = ["S3Store"]
@@ -65,8 +65,7 @@ class S3Store:
             TransientError: the server stayed out of reach.
         """
         # A name of its own: another process that removes its probe must not remove this one.
-        name = f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
-        probe = Target(self.bucket, self._full(name), self.options)
+        probe = Target(self.bucket, self._full(temporary_name()), self.options)
         check_conditions(probe)
         probe.remove()
 

@@ -27,7 +27,7 @@ from engine.objects.s3_client import (
     send,
 )
 from engine.objects.s3_reading import SHA256_FIELD
-from engine.objects.store import TEMPORARY_PREFIX
+from engine.objects.store import temporary_name
 
 __all__ = ["Target", "check_conditions", "put_bytes", "put_file"]
 
@@ -299,7 +299,7 @@ def _joins_conditionally(target: Target) -> bool:
     question = (target.bucket, target.options)
     if question not in _joins:
         folder = target.key.rpartition("/")[0]
-        name = f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
+        name = temporary_name()
         probe = Target(target.bucket, f"{folder}/{name}" if folder else name, target.options)
         try:
             put_bytes(probe, _PROBE)

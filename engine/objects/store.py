@@ -8,6 +8,7 @@ rewritten.
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,7 +17,14 @@ from typing import BinaryIO, Protocol
 
 from engine.errors import BadInputError
 
-__all__ = ["TEMPORARY_PREFIX", "ObjectStore", "StoredObject", "check_key", "check_link_seconds"]
+__all__ = [
+    "TEMPORARY_PREFIX",
+    "ObjectStore",
+    "StoredObject",
+    "check_key",
+    "check_link_seconds",
+    "temporary_name",
+]
 
 TEMPORARY_PREFIX = ".writing-"
 _MAX_KEY_BYTES = 900  # S3 ends at 1,024, with the workspace's own prefix
@@ -109,6 +117,11 @@ class ObjectStore(Protocol):
         Locally it is a ``file://`` address, for this machine and for ever.
         """
         ...
+
+
+def temporary_name() -> str:
+    """Draw a name for what is not finished or soon removed: no listing shows it, no two agree."""
+    return f"{TEMPORARY_PREFIX}{uuid.uuid4().hex}"
 
 
 def check_key(key: str) -> str:
