@@ -52,6 +52,7 @@ def test_a_model_whose_input_follows_the_image_is_left_as_it_is() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch of itself
 def test_the_compilers_code_gives_the_same_masks(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
