@@ -83,6 +83,8 @@ def draw_overlay(
 ) -> NDArray[np.uint8]:
     """Draw masks over their photo: translucent, with crisp outlines, larger masks first.
 
+    Where masks lie on each other the last one shows, so the photo shines through all alike.
+
     Args:
         image_HWC3: uint8 RGB; the photo, at its own size or shrunk without changing its shape.
         masks: masks of the photo, in any order, at its original size.
@@ -103,7 +105,7 @@ def draw_overlay(
     drawn_HWC3 = image_HWC3.copy()
     ordered = sorted(masks, key=lambda mask: -mask.area)
     for mask, colour in zip(ordered, mask_colours(ordered), strict=True):
-        _draw(drawn_HWC3, mask, PALETTE[colour], round(opacity * 256))
+        _draw(drawn_HWC3, image_HWC3, mask, PALETTE[colour], round(opacity * 256))
     return drawn_HWC3
 
 
@@ -227,22 +229,26 @@ def file_name(uri: str) -> str:
 
 
 def _draw(
-    image_HWC3: NDArray[np.uint8], mask: MaskRecord, colour: tuple[int, int, int], alpha: int
+    drawn_HWC3: NDArray[np.uint8],
+    photo_HWC3: NDArray[np.uint8],
+    mask: MaskRecord,
+    colour: tuple[int, int, int],
+    alpha: int,
 ) -> None:
-    """Draw one mask in place; `alpha` of 256 is opaque."""
-    region_hw, top, left = _region(mask, *image_HWC3.shape[:2])
+    """Draw one mask, blended with the photo, in place; `alpha` of 256 is opaque."""
+    region_hw, top, left = _region(mask, *photo_HWC3.shape[:2])
     if region_hw.size == 0:
         return
     h, w = region_hw.shape
-    window_hwC = image_HWC3[top : top + h, left : left + w]
-    thickness = max(1, round(max(image_HWC3.shape[:2]) / _PX_PER_OUTLINE_PX))
+    window = np.s_[top : top + h, left : left + w]
+    thickness = max(1, round(max(photo_HWC3.shape[:2]) / _PX_PER_OUTLINE_PX))
     inside_hw = _eroded(region_hw, thickness)
     levels = np.arange(256)
     # A table per channel, then the fill over the outline: 4 times as fast as blending a selection.
     for channel, value in enumerate(colour):
         blended = ((levels * (256 - alpha) + value * alpha) >> 8).astype(np.uint8)
-        plane_hw = window_hwC[:, :, channel]
-        filled_hw = blended[plane_hw]
+        plane_hw = drawn_HWC3[window][:, :, channel]
+        filled_hw = blended[photo_HWC3[window][:, :, channel]]
         np.copyto(plane_hw, np.uint8(value), where=region_hw)
         np.copyto(plane_hw, filled_hw, where=inside_hw)
 

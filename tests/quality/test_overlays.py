@@ -69,6 +69,17 @@ def test_small_masks_lie_over_large_ones_whatever_the_order() -> None:
     assert not np.array_equal(one_way, draw_overlay(photo(0), [large]))
 
 
+def test_under_a_small_mask_the_photo_shows_as_if_it_were_alone() -> None:
+    large, small = rectangle(5, 5, 50, 50), rectangle(20, 20, 10, 10)
+    photo_HWC3 = photo(1)
+    drawn_HWC3 = draw_overlay(photo_HWC3, [large, small])
+    colours = np.array(PALETTE)[mask_colours([large, small])]
+    alpha = round(0.45 * 256)
+    at = (25, 25)
+    expected = (photo_HWC3[at].astype(int) * (256 - alpha) + colours[1] * alpha) >> 8
+    np.testing.assert_array_equal(drawn_HWC3[at], expected)
+
+
 def test_a_shrunk_photo_takes_the_masks_of_the_original() -> None:
     image_HWC3 = photo(2, 300, 451)
     mask_HW = np.zeros((300, 451), dtype=np.bool_)
