@@ -14,15 +14,15 @@ The strategies, all of active learning's old acquaintances:
 - ``mix``: the ranks of the others, weighted, and diverse at the same time.
 
 What an order is to find are images on which the model is poor. The bundled model on 40 photos of
-BSDS val, mean IoU after one click .577 (tests/benchmarks/bench_prefill.py, 2026-11-21):
+BSDS val, mean IoU after one click .577 (tests/benchmarks/bench_prefill.py, 2026-11-22):
 
 | strategy | rank correlation with the true IoU | IoU in the first quarter | in the last |
 |---|---|---|---|
-| uncertain | .53 | .41 | .65 |
-| disagreement, mirrored | .62 | .46 | .68 |
-| uncovered | .46 | .51 | .66 |
-| diverse | .15 | .55 | .61 |
-| mix | .57 | .45 | .71 |
+| uncertain | .54 | .48 | .68 |
+| disagreement, mirrored | .39 | .51 | .65 |
+| uncovered | .44 | .48 | .66 |
+| diverse | .08 | .57 | .58 |
+| mix | .58 | .47 | .68 |
 
 How well a box is answered none of them tells (correlations of -.1 to .2).
 
