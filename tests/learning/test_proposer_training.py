@@ -191,7 +191,7 @@ def test_a_proposer_learns_a_few_scenes_by_heart(tmp_path: Path) -> None:
             queries=16,
             denoising=16,
         ),
-        steps=150,
+        steps=220,
         images_per_batch=3,
         learning_rate=2e-3,
         warmup_steps=10,
